@@ -1,0 +1,172 @@
+"""fastworker: a durable task queue for Python without a broker.
+
+Write a task, run a control plane and subworkers, and submit from anywhere::
+
+    from fastworker import Client, task
+
+    @task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    async with Client() as client:
+        handle = await client.submit("add", 2, 3)
+        assert await handle.result() == 5
+
+Everything public is here, and nothing else is. Names are loaded when they are first used, so that
+importing the package costs an application nothing. Inside, imports point from doing to deciding::
+
+    errors.py      every error, drawn as a tree
+    core/          decides; pure: states, lanes, leases, hand-out
+    wire/          messages and values to bytes and back; pure
+    store/         remembers: SQLite, its schema, recovery
+    transport/     links over WebSocket
+    server/        the control plane: listeners, sessions, dispatch
+    worker/        the subworker: leases, supervision of runners
+    runner/        the child process that runs tasks
+    client/        what applications hold
+    tasks/         the decorator, and what is known of a task
+    options.py     what one call may ask for
+    config/        settings: the one reader of environment and files
+    integrations/  web frameworks and pytest
+    cli/           the command line
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastworker.client.blocking import BlockingClient
+    from fastworker.client.callbacks import JobCallback
+    from fastworker.client.calls import Call, call
+    from fastworker.client.client import Client
+    from fastworker.client.handles import CancelOutcome, CancelResult, TaskHandle
+    from fastworker.client.listener import CallbackListener, open_callback_listener
+    from fastworker.core.records import TaskPriority, TaskResult, TaskStatus
+    from fastworker.errors import (
+        ArgumentError,
+        AuthenticationFailed,
+        CallerError,
+        CannotCreate,
+        ClientNotReady,
+        Conflict,
+        ControlPlaneUnavailable,
+        FastWorkerError,
+        Forbidden,
+        IllegalTransition,
+        Indeterminate,
+        InternalError,
+        InvalidAddress,
+        InvalidName,
+        InvalidOption,
+        JobCancelled,
+        JobDead,
+        JobExpired,
+        NotSerializable,
+        Overloaded,
+        PeerError,
+        ProtocolError,
+        Rejected,
+        ResultExpired,
+        StaleLease,
+        StorageFull,
+        StoreBroken,
+        StoreError,
+        StoreLocked,
+        StoreUnusable,
+        TaskError,
+        TaskNameTaken,
+        TimeLimitExceeded,
+        UnknownJob,
+        UnknownKind,
+        UnsupportedVersion,
+    )
+    from fastworker.tasks import AsyncTask, Task, task
+
+__all__ = [
+    "ArgumentError",
+    "AsyncTask",
+    "AuthenticationFailed",
+    "BlockingClient",
+    "Call",
+    "CallbackListener",
+    "CallerError",
+    "CancelOutcome",
+    "CancelResult",
+    "CannotCreate",
+    "Client",
+    "ClientNotReady",
+    "Conflict",
+    "ControlPlaneUnavailable",
+    "FastWorkerError",
+    "Forbidden",
+    "IllegalTransition",
+    "Indeterminate",
+    "InternalError",
+    "InvalidAddress",
+    "InvalidName",
+    "InvalidOption",
+    "JobCallback",
+    "JobCancelled",
+    "JobDead",
+    "JobExpired",
+    "NotSerializable",
+    "Overloaded",
+    "PeerError",
+    "ProtocolError",
+    "Rejected",
+    "ResultExpired",
+    "StaleLease",
+    "StorageFull",
+    "StoreBroken",
+    "StoreError",
+    "StoreLocked",
+    "StoreUnusable",
+    "Task",
+    "TaskError",
+    "TaskHandle",
+    "TaskNameTaken",
+    "TaskPriority",
+    "TaskResult",
+    "TaskStatus",
+    "TimeLimitExceeded",
+    "UnknownJob",
+    "UnknownKind",
+    "UnsupportedVersion",
+    "call",
+    "open_callback_listener",
+    "task",
+]
+
+_HOME = {
+    "BlockingClient": "fastworker.client.blocking",
+    "JobCallback": "fastworker.client.callbacks",
+    "Call": "fastworker.client.calls",
+    "call": "fastworker.client.calls",
+    "Client": "fastworker.client.client",
+    "CancelOutcome": "fastworker.client.handles",
+    "CancelResult": "fastworker.client.handles",
+    "TaskHandle": "fastworker.client.handles",
+    "CallbackListener": "fastworker.client.listener",
+    "open_callback_listener": "fastworker.client.listener",
+    "TaskPriority": "fastworker.core.records",
+    "TaskResult": "fastworker.core.records",
+    "TaskStatus": "fastworker.core.records",
+    "AsyncTask": "fastworker.tasks",
+    "Task": "fastworker.tasks",
+    "task": "fastworker.tasks",
+}
+"""Where a name lives; those that are not here are errors."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'fastworker' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME.get(name, "fastworker.errors")), name)
+    globals()[name] = value  # found directly from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,61 @@
+"""The tree of commands. Each command lives in the module named after what it is about."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fastworker.cli import jobs, servers, settings
+from fastworker.cli.flags import AsJson
+
+app = typer.Typer(
+    name="fastworker",
+    help="A durable task queue for Python that needs no broker.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+run = typer.Typer(
+    name="run", help="Run a control plane, a subworker, or both.", no_args_is_help=True
+)
+config = typer.Typer(name="config", help="Show the settings in force.", no_args_is_help=True)
+
+app.add_typer(run)
+run.command("control-plane")(servers.control_plane)
+run.command("subworker")(servers.subworker)
+run.command("dev")(servers.dev)
+app.command("control-plane")(servers.control_plane)
+app.command("subworker")(servers.subworker)
+app.command("submit")(jobs.submit)
+app.command("status")(jobs.status)
+app.command("result")(jobs.result)
+app.command("cancel")(jobs.cancel)
+app.command("tasks")(jobs.tasks)
+app.command("workers")(jobs.workers)
+app.add_typer(config)
+config.command("show")(settings.show_settings)
+
+
+@app.command("demo")
+def demo(
+    folder: Annotated[
+        str | None, typer.Argument(metavar="FOLDER", help="folder with files to count words in")
+    ] = None,
+) -> None:
+    """See it work: count the words of a folder of files."""
+    from pathlib import Path
+
+    from fastworker.cli.demo import run_demo
+
+    raise typer.Exit(run_demo(None if folder is None else Path(folder)))
+
+
+@app.command("version")
+def version(as_json: AsJson = False) -> None:
+    """Print the version."""
+    from fastworker.cli.about import show_version
+
+    raise typer.Exit(show_version(as_json=as_json))

@@ -1,0 +1,50 @@
+"""A connected client for one command, or the reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from fastworker.config import INSECURE_TOKEN, Settings, configured_token
+from fastworker.errors import ControlPlaneUnavailable, FastWorkerError
+from fastworker.logs import configure_logging
+
+if TYPE_CHECKING:
+    from fastworker.client.blocking import BlockingClient
+
+CONNECT_SECONDS: Final = 3.0
+"""Someone is watching: longer than a slow handshake, shorter than patience."""
+
+
+@contextmanager
+def connected_client(settings: Settings) -> Iterator[BlockingClient]:
+    """Give a client that is connected.
+
+    Raises:
+        ControlPlaneUnavailable: none was reached within a few seconds.
+        AuthenticationFailed: it was reached and refused the token.
+    """
+    from fastworker.client.blocking import BlockingClient
+
+    configure_logging("error")  # the client's tries would repeat what the error says
+    with BlockingClient(
+        control_plane_address=",".join(settings.control_plane_addresses),
+        token=_token(settings),
+        submit_timeout=CONNECT_SECONDS,
+    ) as client:
+        try:
+            client.wait_connected(CONNECT_SECONDS)
+        except ControlPlaneUnavailable as error:
+            # The cause names the address and what to do.
+            if isinstance(error.__cause__, FastWorkerError):
+                raise error.__cause__ from None
+            raise
+        yield client
+
+
+def _token(settings: Settings) -> str | None:
+    token = configured_token(settings)
+    if token is None and settings.insecure:
+        return INSECURE_TOKEN
+    return token  # None: the client finds this machine's local one

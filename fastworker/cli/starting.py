@@ -1,0 +1,171 @@
+"""From settings to running processes: what the server and worker parts are told."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastworker.config import (
+    INSECURE_TOKEN,
+    Settings,
+    check_listen_safety,
+    configured_token,
+    defaults_from,
+    environment,
+    runtime_folder,
+)
+from fastworker.errors import InvalidOption
+from fastworker.local_token import ensure_local_token
+from fastworker.logs import configure_logging
+from fastworker.wire.addresses import Address, parse_address
+from fastworker.wire.handshake import token_id_of
+
+if TYPE_CHECKING:
+    from fastworker.server.settings import ControlPlaneSettings
+    from fastworker.worker.settings import SubworkerSettings
+
+log = logging.getLogger("fastworker.cli")
+
+
+def start_control_plane(settings: Settings) -> int:
+    """Run a control plane until it is stopped; return its exit code."""
+    configure_logging(settings.log_level, settings.log_format)
+    asked, warning = control_plane_settings(
+        settings, token_folder=runtime_folder(environment()), cwd=Path.cwd()
+    )
+    if warning is not None:
+        log.warning(warning)
+    import trio
+
+    from fastworker.server.control_plane import run_control_plane
+
+    return trio.run(run_control_plane, asked)
+
+
+def control_plane_settings(
+    settings: Settings,
+    *,
+    token_folder: Path,
+    cwd: Path,
+    random: Callable[[int], bytes] = os.urandom,
+) -> tuple[ControlPlaneSettings, str | None]:
+    """Return what the control plane is told, and a warning to log if it is open to others.
+
+    Raises:
+        InvalidOption: it would be open to others without a token, or has a wrong setting.
+        CannotCreate: the local token cannot be written.
+    """
+    from fastworker.server.settings import ControlPlaneSettings
+
+    listening = [
+        parse_address(address) for address in (settings.base_address, settings.discovery_address)
+    ]
+    token = configured_token(settings)
+    warning = check_listen_safety(
+        listening,
+        has_token=token is not None,
+        has_tls=settings.tls_cert is not None,
+        insecure=settings.insecure,
+    )
+    _check_readable(tls_cert=settings.tls_cert, tls_key=settings.tls_key)
+    if token is not None:
+        tokens = {token_id_of(token): token}
+    elif settings.insecure:
+        tokens = {token_id_of(INSECURE_TOKEN): INSECURE_TOKEN}
+    else:
+        tokens = _local_tokens(listening, token_folder, random)
+    asked = ControlPlaneSettings(
+        base_address=settings.base_address,
+        discovery_address=settings.discovery_address,
+        advertise=settings.advertise,
+        store=None if settings.durability == "memory" else settings.state_folder(cwd),
+        durability=settings.durability,
+        tokens=tokens,
+        local_worker=settings.local_worker,
+        task_modules=settings.task_modules,
+        callback_allow=settings.callback_allow,
+        drain_seconds=settings.drain_seconds,
+        insecure=settings.insecure,
+        tls_cert=settings.tls_cert,
+        tls_key=settings.tls_key,
+        concurrency=settings.concurrency,
+        threads=settings.threads,
+        processes=settings.processes,
+        async_runtime=settings.async_runtime,
+    )
+    return asked, warning
+
+
+def _local_tokens(
+    listening: list[Address], folder: Path, random: Callable[[int], bytes]
+) -> dict[str, str]:
+    tokens: dict[str, str] = {}
+    for address in listening:
+        if not address.port:
+            raise InvalidOption(
+                "port 0 (any free port) needs FASTWORKER_TOKEN or --token-file, because the local "
+                "token is found by its port"
+            )
+        token = ensure_local_token(address.port, folder=folder, random=random)
+        tokens[token_id_of(token)] = token
+    return tokens
+
+
+def _check_readable(**files: Path | None) -> None:
+    for name, path in files.items():
+        if path is None:
+            continue
+        try:
+            with path.open("rb"):
+                pass
+        except OSError as error:
+            reason = error.strerror or error
+            raise InvalidOption(f"cannot read {name} {str(path)!a}: {reason}") from error
+
+
+def start_subworker(settings: Settings) -> int:
+    """Run a subworker until it is stopped; return its exit code."""
+    configure_logging(settings.log_level, settings.log_format)
+    asked = subworker_settings(settings, environment())
+    if not settings.task_modules:
+        log.warning("no task modules were given, so this subworker can run nothing")
+    import trio
+
+    from fastworker.worker.subworker import run_subworker
+
+    return trio.run(run_subworker, asked)
+
+
+def subworker_settings(settings: Settings, environ: Mapping[str, str]) -> SubworkerSettings:
+    """Return what the subworker is told.
+
+    Raises:
+        InvalidOption: the configured token or its file is not acceptable.
+    """
+    from fastworker.worker.settings import SubworkerSettings
+
+    configured_token(settings)  # a wrong one is said now, not retried for ever
+    defaults = defaults_from(settings, environ)
+    return SubworkerSettings(
+        control_plane=[parse_address(text) for text in defaults.control_plane_addresses],
+        token=defaults.token_for,
+        label=settings.worker_id or _default_label(),
+        task_modules=settings.task_modules,
+        queues=settings.queues,
+        concurrency=settings.concurrency,
+        threads=settings.threads,
+        processes=settings.processes,
+        async_runtime=settings.async_runtime,
+        drain_seconds=settings.drain_seconds,
+    )
+
+
+def _default_label() -> str:
+    """Return host name and pid; characters that a worker name may not have become dashes."""
+    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()).strip(".-")[:100]
+    return f"{host or 'subworker'}-{os.getpid()}"

@@ -1,0 +1,278 @@
+"""The same client without ``await``: for scripts, Flask, Django, threads and sync tasks.
+
+An event loop in a thread of its own runs the ordinary client; calls are handed to it and waited
+for. A `BlockingClient` may be used by any number of threads.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from functools import partial
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from fastworker.client.callbacks import JobCallback
+from fastworker.client.calls import Call, TaskLike
+from fastworker.client.client import Client
+from fastworker.client.event_loop import running_loop
+from fastworker.client.handles import CancelResult, TaskHandle
+from fastworker.core.records import TaskPriority, TaskResult, TaskStatus
+from fastworker.errors import ClientNotReady
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class BlockingHandle(Generic[R]):
+    """A `TaskHandle` whose methods block the calling thread."""
+
+    __slots__ = ("_client", "_handle")
+
+    def __init__(self, client: BlockingClient, handle: TaskHandle[R]) -> None:
+        self._client = client
+        self._handle = handle
+
+    @property
+    def id(self) -> str:
+        """The ``task_id``."""
+        return self._handle.id
+
+    @property
+    def done(self) -> bool:
+        """Whether its end is known here already; never asks."""
+        return self._handle.done
+
+    def result(self, timeout: float | timedelta | None = None) -> R:
+        """See `TaskHandle.result`."""
+        return self._client._run(partial(self._handle.result, timeout))
+
+    def wait(self, timeout: float | timedelta | None = None) -> TaskResult:
+        """See `TaskHandle.wait`."""
+        return self._client._run(partial(self._handle.wait, timeout))
+
+    def status(self) -> TaskStatus:
+        """See `TaskHandle.status`."""
+        return self._client._run(self._handle.status)
+
+    def cancel(self, reason: str = "") -> CancelResult:
+        """See `TaskHandle.cancel`."""
+        return self._client._run(partial(self._handle.cancel, reason))
+
+    def __repr__(self) -> str:
+        return repr(self._handle).replace("TaskHandle", "BlockingHandle", 1)
+
+
+class BlockingClient:
+    """`Client` for code without an event loop; takes the same arguments.
+
+    ::
+
+        with BlockingClient() as client:
+            print(client.submit("add", 2, 3).result())
+
+    It starts at the first call, once per process (a forked child gets a fresh one), and stops at
+    exit at the latest. Calls raise what those of `Client` raise, and `ClientNotReady` inside an
+    event loop, which they would block.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        self._arguments = arguments
+        Client(**arguments)  # a wrong argument is refused here, not at the first call
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._portal: BlockingPortal | None = None
+        self._portal_manager: AbstractContextManager[BlockingPortal] | None = None
+        self._client: Client | None = None
+
+    def start(self) -> None:
+        """Start now instead of at the first call; a second call does nothing."""
+        self._ready()
+
+    def stop(self) -> None:
+        """Disconnect and end the thread; a second call does nothing, a later use starts again."""
+        with self._lock:
+            manager, client, portal = self._portal_manager, self._client, self._portal
+            self._portal_manager = self._client = self._portal = None
+            ours = self._pid == os.getpid()
+        if manager is None or client is None or portal is None or not ours:
+            return
+        atexit.unregister(self.stop)
+
+        async def stop() -> None:
+            await client.stop()
+
+        portal.call(stop)
+        manager.__exit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _ready(self) -> tuple[BlockingPortal, Client]:
+        with self._lock:
+            if self._pid != os.getpid():
+                self._portal = self._portal_manager = self._client = None
+            if self._portal is not None and self._client is not None:
+                return self._portal, self._client
+            self._pid = os.getpid()
+            client = Client(**self._arguments)
+            manager = start_blocking_portal("asyncio", name="fastworker client")
+            portal = manager.__enter__()
+            try:
+                portal.call(partial(client._start_nowait, announce=False))
+            except BaseException:
+                manager.__exit__(None, None, None)
+                raise
+            self._portal, self._portal_manager, self._client = portal, manager, client
+            atexit.register(self.stop)
+            return portal, client
+
+    def _run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        if running_loop() is not None:
+            raise ClientNotReady(
+                "BlockingClient would block this event loop; use Client and await here"
+            )
+        portal, _ = self._ready()
+        result: T = portal.call(function)
+        return result
+
+    @property
+    def _inner(self) -> Client:
+        return self._ready()[1]
+
+    def wait_connected(self, timeout: float | timedelta | None = None) -> None:
+        """See `Client.wait_connected`."""
+        self._run(partial(self._inner.wait_connected, timeout))
+
+    # --- submitting ------------------------------------------------------------------------
+
+    def delay(
+        self,
+        task: TaskLike,
+        /,
+        *args: Any,
+        priority: TaskPriority | None = None,
+        countdown: float | timedelta | None = None,
+        eta: datetime | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """See `Client.delay`."""
+        given = {"priority": priority, "countdown": countdown, "eta": eta, **kwargs}
+        return self._run(partial(self._inner.delay, task, *args, **given))
+
+    def submit(
+        self,
+        task: TaskLike,
+        /,
+        *args: Any,
+        priority: TaskPriority | None = None,
+        countdown: float | timedelta | None = None,
+        eta: datetime | None = None,
+        **kwargs: Any,
+    ) -> BlockingHandle[Any]:
+        """See `Client.submit`."""
+        given = {"priority": priority, "countdown": countdown, "eta": eta, **kwargs}
+        return self._handle(self._run(partial(self._inner.submit, task, *args, **given)))
+
+    def delay_with_callback(
+        self, task: TaskLike, callback_address: str, /, *args: Any, **kwargs: Any
+    ) -> str:
+        """See `Client.delay_with_callback`."""
+        return self._run(
+            partial(self._inner.delay_with_callback, task, callback_address, *args, **kwargs)
+        )
+
+    def apply(
+        self,
+        task: TaskLike,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> BlockingHandle[Any]:
+        """See `Client.apply`."""
+        return self._handle(self._run(partial(self._inner.apply, task, args, kwargs, **options)))
+
+    def submit_many(
+        self,
+        calls: TaskLike | Iterable[Call],
+        args: Iterable[Sequence[Any]] | None = None,
+        /,
+        **options: Any,
+    ) -> list[BlockingHandle[Any]]:
+        """See `Client.submit_many`."""
+        handles = self._run(partial(self._inner.submit_many, calls, args, **options))
+        return [self._handle(handle) for handle in handles]
+
+    def _handle(self, handle: TaskHandle[R]) -> BlockingHandle[R]:
+        return BlockingHandle(self, handle)
+
+    # --- results and reports ---------------------------------------------------------------
+
+    def results(
+        self,
+        handles: Iterable[BlockingHandle[R]],
+        *,
+        timeout: float | timedelta | None = None,
+    ) -> list[R]:
+        """See `Client.results`."""
+        inner = [handle._handle for handle in handles]
+        return self._run(partial(self._inner.results, inner, timeout=timeout))
+
+    def handle(self, task_id: str) -> BlockingHandle[Any]:
+        """See `Client.handle`."""
+        return self._handle(self._inner.handle(task_id))
+
+    def result(self, task_id: str, timeout: float | timedelta | None = None) -> Any:
+        """See `Client.result`."""
+        return self._run(partial(self._inner.result, task_id, timeout))
+
+    def get_task_result(self, task_id: str) -> TaskResult | None:
+        """See `Client.get_task_result`."""
+        return self._run(partial(self._inner.get_task_result, task_id))
+
+    def cancel(self, task_id: str, *, reason: str = "") -> CancelResult:
+        """See `Client.cancel`."""
+        return self._run(partial(self._inner.cancel, task_id, reason=reason))
+
+    def workers(self) -> list[dict[str, Any]]:
+        """See `Client.workers`."""
+        return self._run(self._inner.workers)
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """See `Client.tasks`."""
+        return self._run(self._inner.tasks)
+
+    def status(self) -> dict[str, Any]:
+        """See `Client.status`."""
+        return self._run(self._inner.status)
+
+    def jobs(self, **filters: Any) -> list[dict[str, Any]]:
+        """See `Client.jobs`."""
+        return self._run(partial(self._inner.jobs, **filters))
+
+    @property
+    def callback_address(self) -> str:
+        """See `Client.callback_address`."""
+        return self._inner.callback_address
+
+    def callbacks(self) -> Iterator[JobCallback]:
+        """See `Client.callbacks`; blocks the thread until the next one arrives."""
+        portal, client = self._ready()
+        queue = portal.call(client.callbacks)
+        while True:
+            yield self._run(queue.__anext__)

@@ -1,0 +1,242 @@
+"""From what a caller wrote to the columns of a submission. Checks here, before anything is sent."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from fastworker.client.submissions import Jobs, Spec
+from fastworker.core.ids import id_bytes, new_id
+from fastworker.core.names import check_name
+from fastworker.core.records import DEFAULT_OPTIONS, DEFAULT_QUEUE, JobOptions, TaskPriority
+from fastworker.errors import CallerError, InvalidOption
+from fastworker.options import DEFAULT_CALL, CallOptions
+from fastworker.tasks import (
+    AsyncTask,
+    Task,
+    TaskDefinition,
+    bind_arguments,
+    registry,
+)
+from fastworker.wire.addresses import parse_address
+from fastworker.wire.options import options_to_map
+from fastworker.wire.values import seal_call, seal_value
+
+OWN_CONNECTION: Final = "client:"
+
+MAX_GROUP_JOBS: Final = 10_000
+MAX_GROUP_BYTES: Final = 8 * 1024 * 1024
+"""Of arguments: what one transaction of the control plane takes at most."""
+
+_RANDOM_BYTES: Final = 10
+"""Of one UUIDv7."""
+
+TaskLike: TypeAlias = "str | Task[..., Any] | AsyncTask[..., Any] | TaskDefinition"
+"""A task, or its name."""
+
+
+class Call(NamedTuple):
+    """One call of a `submit_many` or `submit_stream` of different tasks."""
+
+    task: TaskLike
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = {}
+    options: CallOptions | None = None
+    """None: as the task says."""
+
+
+def call(task: TaskLike, /, *args: Any, **kwargs: Any) -> Call:
+    """A call to hand to `submit_many` or `submit_stream`: ``call("add", 2, 3)``."""
+    return Call(task, args, kwargs)
+
+
+class _Target(NamedTuple):
+    """What is called: a name, and what this process knows of the task behind it."""
+
+    name: str
+    definition: TaskDefinition | None
+    checked: bool
+    """Whether arguments are to be checked: the caller holds the very task."""
+
+    @property
+    def default_options(self) -> CallOptions:
+        """What its jobs ask for unless a call says otherwise."""
+        return DEFAULT_CALL if self.definition is None else self.definition.call_options
+
+
+def _target(task: TaskLike) -> _Target:
+    match task:
+        case TaskDefinition():  # whoever passes this has checked the arguments
+            return _Target(task.name, task, False)
+        case Task() | AsyncTask():
+            return _Target(task.name, task.definition, True)
+        case str():
+            return _Target(check_name("task", task), registry.get(task), False)
+    raise CallerError(f"expected a task or its name, not {type(task).__name__}")
+
+
+def _seal(target: _Target, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    if target.checked and target.definition is not None:
+        bind_arguments(target.definition, args, kwargs)
+    return seal_call(args, kwargs, task=target.name)
+
+
+def new_ids(count: int) -> list[bytes]:
+    """Fresh job ids, in order."""
+    wall = time.time()
+    random = os.urandom(_RANDOM_BYTES * count)
+    step = _RANDOM_BYTES
+    return [new_id(wall=wall, random=random[at : at + step]) for at in range(0, len(random), step)]
+
+
+def job_of(call: Call) -> Jobs:
+    """One call as the columns of a submission.
+
+    Raises:
+        CallerError: anything that cannot be sent.
+    """
+    target = _target(call.task)
+    options = target.default_options if call.options is None else call.options
+    payload = _seal(target, call.args, call.kwargs)
+    ids = new_ids(1) if options.task_id is None else [id_bytes(options.task_id)]
+    return _jobs(ids, [payload], [_spec(target, options)], options)
+
+
+def jobs_of_one_task(task: TaskLike, rows: Iterable[Sequence[Any]], options: CallOptions) -> Jobs:
+    """Many calls of one task, by position only.
+
+    Raises:
+        CallerError: anything that cannot be sent.
+    """
+    target = _target(task)
+    payloads = [_seal(target, _arguments(row, target.name), {}) for row in rows]
+    if options.task_id is not None:
+        raise InvalidOption("task_id is for one job; submit_many makes an id for each")
+    return _jobs(new_ids(len(payloads)), payloads, [_spec(target, options)], options)
+
+
+def _jobs(ids: list[bytes], payloads: list[bytes], specs: list[Spec], options: CallOptions) -> Jobs:
+    if options is DEFAULT_CALL:
+        return Jobs(ids, payloads, specs)
+    wall = time.time()
+    ready_at, expires_at = options.ready_at(wall), options.expires_at(wall)
+    return Jobs(
+        ids,
+        payloads,
+        specs,
+        ready_at=None if ready_at is None else [ready_at] * len(ids),
+        expires_at=None if expires_at is None else [expires_at] * len(ids),
+    )
+
+
+def jobs_of_calls(calls: Iterable[Call]) -> Jobs:
+    """Many calls of any tasks.
+
+    Raises:
+        CallerError: anything that cannot be sent.
+    """
+    ones = [job_of(one) for one in calls]
+    specs: dict[Spec, int] = {}
+    which = [specs.setdefault(one.specs[0], len(specs)) for one in ones]
+    ready_at = [None if one.ready_at is None else one.ready_at[0] for one in ones]
+    expires_at = [None if one.expires_at is None else one.expires_at[0] for one in ones]
+    return Jobs(
+        ids=[one.ids[0] for one in ones],
+        payloads=[one.payloads[0] for one in ones],
+        specs=list(specs),
+        which=which if len(specs) > 1 else None,
+        ready_at=ready_at if any(at is not None for at in ready_at) else None,
+        expires_at=expires_at if any(at is not None for at in expires_at) else None,
+    )
+
+
+def check_group(jobs: Jobs) -> None:
+    """Refuse what cannot be accepted as one.
+
+    Raises:
+        InvalidOption: more than `MAX_GROUP_JOBS` or `MAX_GROUP_BYTES`.
+    """
+    size = sum(map(len, jobs.payloads))
+    if len(jobs.ids) > MAX_GROUP_JOBS or size > MAX_GROUP_BYTES:
+        raise InvalidOption(
+            f"submit_many takes at most {MAX_GROUP_JOBS} jobs and {MAX_GROUP_BYTES} bytes of "
+            f"arguments at once, not {len(jobs.ids)} jobs and {size} bytes; use submit_stream"
+        )
+
+
+def chosen(task: TaskLike, **options: Any) -> CallOptions:
+    """Options of a call of ``task``: its own, changed by keywords that are not None.
+
+    Raises:
+        InvalidOption: an option that does not exist, or a value that it cannot have.
+    """
+    default = _target(task).default_options
+    given = {name: value for name, value in options.items() if value is not None}
+    return replace(default, **given) if given else default
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse options that do not exist, or with values they cannot have.
+
+    Raises:
+        InvalidOption: the option is named.
+    """
+    unknown = sorted(options.keys() - CallOptions.__dataclass_fields__.keys())
+    if unknown:
+        known = ", ".join(CallOptions.__dataclass_fields__)
+        raise InvalidOption(f"there is no option {unknown[0]!r}; there are: {known}")
+    replace(DEFAULT_CALL, **options)
+
+
+def seconds_of(value: float | timedelta | None, what: str) -> float | None:
+    """A public length of time as seconds.
+
+    Raises:
+        InvalidOption: negative, not a number, or not a length of time at all.
+    """
+    if value is None:
+        return None
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise InvalidOption(f"{what} is {value!r:.40}; give seconds or a timedelta, not negative")
+    return float(value)
+
+
+def _arguments(row: Sequence[Any], name: str) -> tuple[Any, ...]:
+    if type(row) is tuple:
+        return row
+    if not isinstance(row, str | bytes):
+        return tuple(row)
+    raise CallerError(
+        f"submit_many({name!r}, …) takes one tuple of arguments a job, not a "
+        f"{type(row).__name__}; write (value,) for a single argument"
+    )
+
+
+def _spec(target: _Target, options: CallOptions) -> Spec:
+    queue = DEFAULT_QUEUE if options.queue is None else options.queue
+    priority = TaskPriority.NORMAL if options.priority is None else options.priority
+    return Spec(target.name, queue, int(priority), _job_options(options))
+
+
+def _job_options(options: CallOptions) -> JobOptions:
+    callback, data = options.callback, options.callback_data
+    if callback is None and options.keep_result and options.on_lost == DEFAULT_OPTIONS.on_lost:
+        return DEFAULT_OPTIONS
+    found = JobOptions(
+        keep_result=options.keep_result,
+        on_lost=options.on_lost,
+        callback=None if callback is None else _callback(callback),
+        callback_data=None if data is None else seal_value(data, what="callback_data"),
+    )
+    options_to_map(found)  # checks every value, here where the caller can see it
+    return found
+
+
+def _callback(address: str) -> str:
+    return address if address.startswith(OWN_CONNECTION) else parse_address(address).url

@@ -1,0 +1,438 @@
+"""The one task that owns a client's connection: dials, writes, reads, keeps time, dials again.
+
+Everything here runs in one event loop and is called from there only, `request_stop` excepted.
+Callers hand in submissions and questions and wait for an event; they never touch the transport.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import random
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import anyio
+
+from fastworker.client.ambient import Transport
+from fastworker.client.dialing import Dialled, Dialler
+from fastworker.client.event_loop import EventLoop
+from fastworker.client.failures import error_from_code
+from fastworker.client.outbox import JOBS_PER_SUBMIT, Outbox
+from fastworker.client.requests import Request, Requests
+from fastworker.client.results import Watched, Watches
+from fastworker.client.submissions import Submission
+from fastworker.core.ids import ID_BYTES
+from fastworker.errors import (
+    ClientNotReady,
+    ControlPlaneUnavailable,
+    FastWorkerError,
+    PeerError,
+    ProtocolError,
+)
+from fastworker.wire import messages as m
+from fastworker.wire.codec import Assembler, UnknownMessage, decode, pack
+
+logger = logging.getLogger("fastworker.client")
+
+RECONNECT_FIRST_SECONDS: Final = 0.05
+RECONNECT_LONGEST_SECONDS: Final = 2.0
+"""Short against `submit_timeout`, so that a restart of the control plane is bridged."""
+
+SILENCE_FACTOR: Final = 3
+"""So many heartbeats without a sign of life end a connection."""
+
+WATCHES_PER_MESSAGE: Final = 8_000
+"""Ids in one message: 128 KB, half of what one WebSocket message may hold."""
+
+
+class Connection:
+    """What a started client has; ended for good by `request_stop`."""
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        dialler: Dialler,
+        *,
+        client_id: bytes,
+        watches: Watches,
+        outbox_jobs: int,
+        outbox_bytes: int,
+    ) -> None:
+        numbers = itertools.count(1)
+        self.outbox = Outbox(
+            limit_jobs=outbox_jobs,
+            limit_bytes=outbox_bytes,
+            numbers=numbers,
+            group_ids=lambda: os.urandom(ID_BYTES),
+        )
+        self.requests = Requests(numbers)
+        self.watches = watches
+        self.on_callback: Callable[[m.Callback], None] | None = None
+        self.on_end: Callable[[], None] | None = None
+        self.roster: m.Roster | None = None
+        self.connected = anyio.Event()
+        self.ended = anyio.Event()
+        self.ended_for_threads = threading.Event()
+        self.problem: FastWorkerError | None = None
+        """Why there is no connection, while there is none."""
+        self.loop = loop
+        self._dialler = dialler
+        self._client_id = client_id
+        self._random = random.Random()
+        self._transfers = itertools.count(1)
+        self._control: list[m.Message] = []
+        self._standing = False
+        self._stopping = False
+        self._scope = anyio.CancelScope()
+        self._wake = anyio.Event()
+        self._alarm = anyio.Event()
+        self._alarm_at: float | None = None
+        self._room = anyio.Event()
+        self._heard_at = 0.0
+
+    # --- for the client --------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the owner task; returns at once."""
+        self.loop.spawn(self._own, name="fastworker client")
+
+    def request_stop(self) -> None:
+        """End it, from any thread; a second call does nothing."""
+        self._stopping = True
+        self.loop.call_soon_threadsafe(self._scope.cancel)
+
+    @property
+    def is_standing(self) -> bool:
+        """Whether there is a connection just now."""
+        return self._standing
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether anything handed in now would be worked on."""
+        return not self._stopping and not self.ended.is_set()
+
+    async def accept(self, submission: Submission, watched: list[Watched]) -> None:
+        """Hand in a submission and wait until it is accepted.
+
+        On cancellation it is not sent any more; if it was, it may be accepted all the same.
+
+        Args:
+            watched: its jobs, if their ends are to be pushed.
+
+        Raises:
+            Rejected, Indeterminate, ControlPlaneUnavailable: by its deadline, or at a refusal.
+        """
+        await self.wait_for_room(submission)
+        done = self.post(submission, watched)
+        try:
+            await done.wait()
+        finally:
+            self.outbox.abandon(submission)
+        if submission.error is not None:
+            raise submission.error
+
+    async def wait_for_room(self, submission: Submission) -> None:
+        """Wait until the outbox has room for a submission, at most until its deadline."""
+        jobs = len(submission.jobs.ids)
+        while not self.outbox.has_room(jobs, submission.size):
+            with anyio.move_on_after(submission.deadline - anyio.current_time()) as scope:
+                await self._room.wait()
+            if scope.cancelled_caught:
+                raise submission.late_error("the client's outbox is full of unsent submissions")
+        self._check_usable()
+
+    def post(self, submission: Submission, watched: list[Watched]) -> anyio.Event:
+        """Hand in a submission; the event is set when its ``error`` (or None) is final."""
+        done = anyio.Event()
+
+        def on_done() -> None:
+            # Here and not in the caller, who runs later: a connection that is lost in between
+            # must know what to watch again.
+            if submission.error is None and submission.watch:
+                for job in watched:
+                    job.subscribed = not submission.resent
+                if submission.resent:  # its end may have been pushed to the connection before
+                    self.subscribe(watched)
+            done.set()
+
+        submission.on_done = on_done
+        self.outbox.add(submission)
+        self._check_alarm()
+        self._wake.set()
+        return done
+
+    async def ask(self, build: Callable[[int], m.Message], *, timeout_seconds: float) -> m.Message:
+        """Ask and wait for the answer.
+
+        Raises:
+            ControlPlaneUnavailable: none came in time.
+            FastWorkerError: the answer was a refusal, or the client was stopped.
+        """
+        self._check_usable()
+        request = self.requests.ask(build)
+        done = anyio.Event()
+        request.on_done = done.set
+        self._wake.set()
+        try:
+            with anyio.move_on_after(timeout_seconds):
+                await done.wait()
+        finally:
+            self.requests.close(request)
+        if request.error is not None:
+            raise request.error
+        if request.answer is None:
+            raise self._unanswered(request, timeout_seconds)
+        return request.answer
+
+    def _unanswered(self, request: Request, timeout_seconds: float) -> FastWorkerError:
+        what = type(request.message).__name__
+        return ControlPlaneUnavailable(
+            f"{what} was not answered within {timeout_seconds:g} s: {self.standing_text()}"
+        )
+
+    def subscribe(self, jobs: list[Watched]) -> None:
+        """Have the ends of these jobs pushed; those subscribed already are passed over."""
+        new = [job for job in jobs if not job.subscribed]
+        for job in new:
+            job.subscribed = True
+        if new and self._standing:
+            self._control += _watch_messages([job.id for job in new])
+            self._wake.set()
+
+    def introduce(self) -> None:
+        """Say (again) who we are and what we want pushed, if there is a connection."""
+        if self._standing:
+            self._control.append(self._introduction())
+            self._wake.set()
+
+    def send(self, message: m.Message) -> None:
+        """Send a message that means nothing on a later connection; dropped if there is none."""
+        if self._standing:
+            self._control.append(message)
+            self._wake.set()
+
+    def standing_text(self) -> str:
+        """How the connection stands, as a clause for error messages."""
+        if self._standing:
+            return f"connected to {self._dialler.places}, but no answer came"
+        if self.problem is not None:
+            return str(self.problem)
+        return f"no connection to {self._dialler.places} yet"
+
+    def _check_usable(self) -> None:
+        if not self.is_usable:
+            raise ClientNotReady("this client has been stopped; start it again to use it")
+
+    # --- the owner task --------------------------------------------------------------------
+
+    async def _own(self) -> None:
+        """Exception barrier: what breaks here fails everybody who waits, and nothing else."""
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as background:
+                    background.start_soon(self._keep_time)
+                    await self._stay_connected()
+        except Exception:
+            logger.exception("the client's connection failed inside fastworker; please report it")
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self._stopping = True
+        self._standing = False
+        self.ended.set()
+        self.ended_for_threads.set()
+        self.connected.set()
+        self._room.set()
+        self.outbox.fail_all("the client was stopped")
+        self.requests.fail_all(
+            lambda: ClientNotReady("the client was stopped before the answer came")
+        )
+        self.watches.connection_ended()
+        if self.on_end is not None:
+            self.on_end()
+
+    async def _stay_connected(self) -> None:
+        failures = 0
+        while True:
+            try:
+                dialled = await self._dialler.dial()
+            except FastWorkerError as error:
+                if self.problem is None or str(self.problem) != str(error):
+                    logger.warning("not connected: %s; trying again", error)
+                self.problem = error
+                failures += 1
+            else:
+                failures = 0
+                await self._use(dialled)
+            await anyio.sleep(self._pause_seconds(failures))
+
+    def _pause_seconds(self, failures: int) -> float:
+        doubled: float = RECONNECT_FIRST_SECONDS * 2.0 ** min(failures, 16)
+        return min(doubled, RECONNECT_LONGEST_SECONDS) * (0.5 + self._random.random() / 2)
+
+    async def _use(self, dialled: Dialled) -> None:
+        """Work on a connection until it ends."""
+        logger.debug("connected to %s", dialled.name)
+        self._heard_at = anyio.current_time()
+        self._control = [self._introduction()]
+        self._control += _watch_messages(self.watches.open_subscriptions())
+        self._standing = True
+        self.problem = None
+        self.connected.set()
+        transport = dialled.transport
+        try:
+            async with anyio.create_task_group() as tasks:
+
+                async def until_it_ends(run: Callable[[], Awaitable[None]]) -> None:
+                    try:
+                        await run()
+                    except (OSError, FastWorkerError) as error:
+                        self._lost(dialled.name, error)
+                        tasks.cancel_scope.cancel()
+
+                tasks.start_soon(until_it_ends, lambda: self._write(transport))
+                if dialled.welcome is not None:
+                    seconds = dialled.welcome.heartbeat_seconds
+                    tasks.start_soon(until_it_ends, lambda: self._beat(seconds))
+                await until_it_ends(lambda: self._read(transport, dialled.early))
+        finally:
+            self._standing = False
+            if not self._stopping:
+                self.connected = anyio.Event()
+            self.outbox.connection_lost()
+            self.requests.connection_lost()
+            with anyio.CancelScope(shield=True):
+                await transport.aclose()
+
+    def _lost(self, name: str, error: Exception) -> None:
+        if self.problem is None:
+            self.problem = ControlPlaneUnavailable(f"the connection to {name} was lost: {error}")
+            log = logger.warning if isinstance(error, PeerError) else logger.info
+            log("%s; connecting again", self.problem)
+
+    # --- writing ---------------------------------------------------------------------------
+
+    async def _write(self, transport: Transport) -> None:
+        while True:
+            while batch := self._take_batch():
+                for frame in pack(batch, transfers=self._transfers):
+                    await transport.send(frame)
+            self._wake = anyio.Event()
+            await self._wake.wait()
+
+    def _take_batch(self) -> list[m.Message]:
+        """What the next frame holds: everything small that waits, and up to so many jobs."""
+        batch, self._control = self._control, []
+        batch += self.requests.take()
+        jobs = 0
+        while jobs < JOBS_PER_SUBMIT and (submit := self.outbox.take()) is not None:
+            batch.append(submit)
+            jobs += len(submit.ids) // ID_BYTES
+        return batch
+
+    def _introduction(self) -> m.Introduce:
+        wants_callbacks = self.on_callback is not None
+        return m.Introduce(client=self._client_id, roster=True, callbacks=wants_callbacks)
+
+    async def _beat(self, seconds: float) -> None:
+        for number in itertools.count(1):
+            await anyio.sleep(seconds)
+            silent = anyio.current_time() - self._heard_at
+            if silent >= SILENCE_FACTOR * seconds:
+                raise ConnectionError(f"nothing was heard for {silent:.0f} s")
+            self.send(m.Beat(number))
+
+    # --- reading ---------------------------------------------------------------------------
+
+    async def _read(self, transport: Transport, early: list[m.Message]) -> None:
+        assembler = Assembler()
+        self._take(early)
+        while True:
+            messages = decode(await transport.receive())
+            self._heard_at = anyio.current_time()
+            if messages and isinstance(messages[0], m.Piece):
+                whole = assembler.feed(messages)
+                if whole is None:
+                    continue
+                messages = decode(whole)
+            self._take(messages)
+
+    def _take(self, messages: list[m.Message]) -> None:
+        try:
+            for message in messages:
+                self._take_one(message)
+        except (ValueError, TypeError, IndexError, KeyError) as error:
+            raise ProtocolError(f"a message with impossible content: {error}") from error
+
+    def _take_one(self, message: m.Message) -> None:
+        match message:
+            case m.Submitted():
+                self.outbox.submitted(message, now=anyio.current_time())
+                self._after_answers()
+            case m.Finished():
+                self.watches.finished(message)
+            case m.Gone():
+                self.watches.gone(message)
+            case m.Fetched() | m.Cancelled() | m.Report():
+                self.requests.answered(message.request, message)
+            case m.Problem():
+                self._take_problem(message)
+            case m.Beat():
+                self.send(m.BeatAck(message.number))
+            case m.Callback():
+                if self.on_callback is not None:
+                    self.on_callback(message)
+            case m.Roster():
+                self.roster = message
+            case m.Bye():
+                raise ConnectionError(f"the control plane is leaving: {message.reason}")
+            case m.BeatAck():
+                pass
+            case UnknownMessage():
+                logger.debug("passed over a message of unknown kind %d", message.kind)
+            case _:
+                raise ProtocolError(f"{type(message).__name__} is not a message for a client")
+
+    def _take_problem(self, problem: m.Problem) -> None:
+        if problem.request is None:
+            raise error_from_code(problem.code, problem.message)
+        if self.outbox.problem(problem, now=anyio.current_time()):
+            self._after_answers()
+        else:
+            self.requests.problem(problem)
+
+    # --- time ------------------------------------------------------------------------------
+
+    async def _keep_time(self) -> None:
+        while True:
+            self._alarm = anyio.Event()
+            self._alarm_at = self.outbox.next_moment()
+            if self._alarm_at is None:
+                await self._alarm.wait()
+                continue
+            with anyio.move_on_after(self._alarm_at - anyio.current_time()):
+                await self._alarm.wait()
+            self.outbox.tick(anyio.current_time(), why=self.standing_text())
+            self._after_answers()
+
+    def _check_alarm(self) -> None:
+        moment = self.outbox.next_moment()
+        if moment is not None and (self._alarm_at is None or moment < self._alarm_at):
+            self._alarm_at = moment
+            self._alarm.set()
+
+    def _after_answers(self) -> None:
+        self._room.set()
+        self._room = anyio.Event()
+        self._check_alarm()
+        if self.outbox.has_something_to_send:
+            self._wake.set()
+
+
+def _watch_messages(ids: list[bytes]) -> list[m.Message]:
+    starts = range(0, len(ids), WATCHES_PER_MESSAGE)
+    return [m.Watch(b"".join(ids[start : start + WATCHES_PER_MESSAGE])) for start in starts]

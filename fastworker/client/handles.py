@@ -1,0 +1,122 @@
+"""A job in the hands of whoever submitted it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from fastworker.client.results import Watched, result_of, value_of
+from fastworker.core.ids import id_text
+from fastworker.core.records import TaskResult, TaskStatus
+
+if TYPE_CHECKING:
+    from fastworker.client.client import Client
+
+R = TypeVar("R")
+
+
+class CancelOutcome(enum.StrEnum):
+    """What became of a request to cancel."""
+
+    CANCELLED = "cancelled"
+    """It had not started, and never will."""
+    FINISHED_FIRST = "finished_first"
+    """It had ended already; its result stands."""
+    RUNNING = "running"
+    """It had started, and goes on."""
+    UNKNOWN = "unknown"
+    """No job has this id."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelResult:
+    """The answer to a cancel.
+
+    Args:
+        task_id: the job.
+        outcome: what became of it.
+    """
+
+    task_id: str
+    outcome: CancelOutcome
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it will not run (any further)."""
+        return self.outcome is CancelOutcome.CANCELLED
+
+
+class TaskHandle(Generic[R]):
+    """One job; ``R`` is what its task returns. Made by a client, not by hand.
+
+    Results are kept here once they have arrived: reading them again costs nothing.
+    """
+
+    __slots__ = ("_client", "_watched")
+
+    def __init__(self, client: Client, watched: Watched) -> None:
+        self._client = client
+        self._watched = watched
+
+    @property
+    def id(self) -> str:
+        """The ``task_id``."""
+        return id_text(self._watched.id)
+
+    @property
+    def done(self) -> bool:
+        """Whether its end is known here already; never asks."""
+        return self._watched.ending is not None
+
+    async def result(self, timeout: float | timedelta | None = None) -> R:  # noqa: ASYNC109
+        """Wait for the end and return what the task returned.
+
+        The job goes on if the wait is cancelled or ends first.
+
+        Args:
+            timeout: seconds or a timedelta; None waits as long as it takes.
+
+        Raises:
+            TimeoutError: the wait ended first.
+            TaskError: the task failed; builtin and registered exceptions are raised as
+                themselves, from the `TaskError`.
+            JobCancelled, JobExpired, JobDead: it ended without having been run to its end.
+            UnknownJob, ResultExpired: there is no result to have.
+        """
+        if self._watched.ending is None:
+            await self._client._settle([self._watched], timeout)
+        return cast(R, value_of(self._watched))
+
+    async def wait(self, timeout: float | timedelta | None = None) -> TaskResult:  # noqa: ASYNC109
+        """Wait for the end and return how it ended, without raising the task's failure.
+
+        Raises:
+            TimeoutError, UnknownJob, ResultExpired: as for `result`.
+        """
+        if self._watched.ending is None:
+            await self._client._settle([self._watched], timeout)
+        return result_of(self._watched)
+
+    async def status(self) -> TaskStatus:
+        """Ask how it stands now.
+
+        Raises:
+            UnknownJob: no job has this id.
+            ControlPlaneUnavailable: nobody answered within ``submit_timeout``.
+        """
+        ending = self._watched.ending
+        return ending.status if ending is not None else await self._client._status_of(self.id)
+
+    async def cancel(self, reason: str = "") -> CancelResult:
+        """Cancel it, if it has not started. A second call answers ``finished_first``.
+
+        Raises:
+            ControlPlaneUnavailable: nobody answered within ``submit_timeout``.
+        """
+        return await self._client.cancel(self.id, reason=reason)
+
+    def __repr__(self) -> str:
+        ending: Any = self._watched.ending
+        return f"<TaskHandle {self.id} {'pending' if ending is None else ending.status}>"

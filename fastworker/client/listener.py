@@ -1,0 +1,194 @@
+"""Opens a port where callbacks arrive: ``ws://`` over anyio, signature checked, acknowledged.
+
+The control plane dials, and sends `Callback` messages; whoever listens answers each with a
+`CallbackAck` once the application has taken it. The signature is the proof of who calls.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import anyio
+from anyio.abc import ByteStream, SocketAttribute, SocketStream
+from anyio.streams.tls import TLSStream
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from fastworker.client.callbacks import CallbackQueue, JobCallback
+from fastworker.client.transport import MAX_MESSAGE_BYTES, WebSocketTransport
+from fastworker.errors import CannotCreate, InvalidOption, ProtocolError
+from fastworker.wire.addresses import Address, parse_address
+from fastworker.wire.callbacks import CALLBACK_SUBPROTOCOL
+from fastworker.wire.codec import Assembler, decode, encode
+from fastworker.wire.messages import Callback, CallbackAck, Message, Piece
+
+logger = logging.getLogger("fastworker.client")
+
+MAX_CONNECTIONS: Final = 64
+"""Control planes are few; more is somebody else, who waits until another has gone."""
+
+OPENING_SECONDS: Final = 10.0
+"""For the opening handshake of a caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackListener:
+    """An open port. Iterate over it: ``async for callback in listener``.
+
+    Args:
+        address: what to give as ``callback_address``; the port is the one that was got.
+    """
+
+    address: str
+    _queue: CallbackQueue
+
+    def __aiter__(self) -> CallbackListener:
+        return self
+
+    async def __anext__(self) -> JobCallback:
+        """The next callback; the one before it is acknowledged by asking."""
+        return await self._queue.__anext__()
+
+
+@asynccontextmanager
+async def open_callback_listener(
+    address: str = "tcp://127.0.0.1:0",
+    *,
+    token: str | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[CallbackListener]:
+    """Listen for callbacks as long as the block runs; leaving it closes the port.
+
+    Args:
+        address: ``tcp://host:port``; port 0 takes a free one.
+        token: the one that jobs are submitted with; None: that of the settings.
+        tls: needed for ``wss://``: a server-side context with a certificate.
+
+    Raises:
+        InvalidAddress: not an address to listen on.
+        InvalidOption: ``wss://`` without a context, or no token to check signatures with.
+        CannotCreate: the port cannot be had.
+    """
+    where = parse_address(address)
+    if where.tls and tls is None:
+        raise InvalidOption(f"to listen on {address} give tls=, a context with a certificate")
+    checked = _default_token(where) if token is None else token
+    queue = CallbackQueue()
+    try:
+        listener = await anyio.create_tcp_listener(
+            local_host=where.host, local_port=where.port, reuse_port=False
+        )
+    except OSError as error:
+        raise CannotCreate(
+            f"cannot listen on {address} for callbacks: {error.strerror or error}"
+        ) from error
+    limiter = anyio.CapacityLimiter(MAX_CONNECTIONS)
+
+    async def serve(stream: SocketStream) -> None:
+        async with limiter:
+            await _serve_safely(stream, tls if where.tls else None, queue, checked)
+
+    async with listener, anyio.create_task_group() as serving:
+        serving.start_soon(listener.serve, serve)
+        port = listener.extra(SocketAttribute.local_port)
+        try:
+            yield CallbackListener(str(Address(where.host, port, where.tls)), queue)
+        finally:
+            queue.close()
+            serving.cancel_scope.cancel()
+
+
+def _default_token(address: Address) -> str:
+    from fastworker.config import client_defaults
+
+    defaults = client_defaults()
+    places = [parse_address(text) for text in defaults.control_plane_addresses]
+    return defaults.token_for(places[0] if places else address)
+
+
+async def _serve_safely(
+    stream: SocketStream, tls: ssl.SSLContext | None, queue: CallbackQueue, token: str
+) -> None:
+    """One caller's connection; whatever it does wrong ends it and nothing else."""
+    try:
+        plain: ByteStream = stream
+        if tls is not None:
+            with anyio.fail_after(OPENING_SECONDS):
+                plain = await TLSStream.wrap(stream, ssl_context=tls, standard_compatible=False)
+        await _serve(plain, queue, token)
+    except (OSError, ProtocolError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
+        logger.debug("a caller's connection ended: %s", error)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.aclose_forcefully(stream)
+
+
+async def _serve(stream: ByteStream, queue: CallbackQueue, token: str) -> None:
+    protocol = ServerProtocol(
+        subprotocols=[Subprotocol(CALLBACK_SUBPROTOCOL)], max_size=MAX_MESSAGE_BYTES
+    )
+    transport = WebSocketTransport(stream, protocol)
+    with anyio.fail_after(OPENING_SECONDS):
+        request = await transport.next_event()
+        if not isinstance(request, Request):
+            raise ProtocolError("expected the opening of a WebSocket")
+        protocol.send_response(protocol.accept(request))
+        await transport.flush()
+    try:
+        async with anyio.create_task_group() as tasks:
+            taken = _Taken()
+            tasks.start_soon(_acknowledge, transport, taken)
+            try:
+                await _receive(transport, queue, token, taken)
+            except (OSError, ProtocolError) as error:
+                logger.debug("a caller's connection ended: %s", error)
+            tasks.cancel_scope.cancel()
+    finally:
+        await transport.aclose()
+
+
+class _Taken:
+    """Deliveries that the application has taken and that are not acknowledged yet."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[bytes] = []
+        self.added = anyio.Event()
+
+    def add(self, delivery: bytes) -> None:
+        self.deliveries.append(delivery)
+        self.added.set()
+
+
+async def _receive(
+    transport: WebSocketTransport, queue: CallbackQueue, token: str, taken: _Taken
+) -> None:
+    assembler = Assembler()
+    while True:
+        messages: list[Message] = decode(await transport.receive())
+        if messages and isinstance(messages[0], Piece):
+            whole = assembler.feed(messages)
+            if whole is None:
+                continue
+            messages = decode(whole)
+        for message in messages:
+            if isinstance(message, Callback):
+                acknowledge = partial(taken.add, message.delivery)
+                queue.put(message, token=token, acknowledge=acknowledge)
+
+
+async def _acknowledge(transport: WebSocketTransport, taken: _Taken) -> None:
+    while True:
+        await taken.added.wait()
+        taken.added = anyio.Event()
+        deliveries, taken.deliveries = taken.deliveries, []
+        try:
+            await transport.send(encode([CallbackAck(b"".join(deliveries))]))
+        except OSError:
+            return  # the reader says why; these are delivered again

@@ -1,0 +1,239 @@
+"""What a client knows of the jobs whose results it wants. Pure: fed messages, asked questions.
+
+A `Watched` lives as long as somebody holds a handle of it: the registry holds it weakly, so
+results nobody can read any more take no memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
+
+from fastworker.client.failures import raise_failure
+from fastworker.core.ids import id_text, split_ids
+from fastworker.core.records import STATUS_CODES, Failure, JobView, TaskResult, TaskStatus
+from fastworker.errors import FastWorkerError, ResultExpired, UnknownJob
+from fastworker.wire.messages import Finished, Gone
+from fastworker.wire.values import open_value
+
+
+class Ending(NamedTuple):
+    """How a job ended, as it was pushed; ``value`` is still sealed."""
+
+    status: TaskStatus
+    value: bytes | None
+    started_at: float | None
+    finished_at: float
+    attempts: int
+    failure: Failure | None
+
+
+class Watched:
+    """One job whose end somebody may wait for."""
+
+    __slots__ = ("__weakref__", "_listeners", "ending", "gone", "id", "subscribed")
+
+    def __init__(self, job_id: bytes) -> None:
+        self.id = job_id
+        self.ending: Ending | None = None
+        self.gone: type[UnknownJob] | type[ResultExpired] | None = None
+        self.subscribed = False
+        """Whether the control plane has accepted it and been asked to push its end."""
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is an answer: an end, or that there is none to have."""
+        return self.ending is not None or self.gone is not None
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` once, when it is settled."""
+        self._listeners.append(listener)
+
+    def unlisten(self, listener: Callable[[], None]) -> None:
+        """Forget ``listener``; nothing happens if it has been called."""
+        with contextlib.suppress(ValueError):
+            self._listeners.remove(listener)
+
+    def notify(self) -> None:
+        """Call and forget all listeners."""
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener()
+
+
+class Watches:
+    """All `Watched` jobs of one client, by id."""
+
+    def __init__(self) -> None:
+        self._by_id: WeakValueDictionary[bytes, Watched] = WeakValueDictionary()
+
+    def watched(self, job_id: bytes) -> Watched:
+        """The one `Watched` of this id; made on first use."""
+        found = self._by_id.get(job_id)
+        if found is None:
+            found = self._by_id[job_id] = Watched(job_id)
+        return found
+
+    def finished(self, message: Finished) -> None:
+        """Record what was pushed; ids that nobody holds are passed over."""
+        failures = {
+            index: Failure(*(str(text) for text in texts))
+            for index, *texts in message.failures or ()
+        }
+        get = self._by_id.get
+        rows = zip(
+            split_ids(message.ids),
+            message.statuses,
+            message.values,
+            message.started_at,
+            message.finished_at,
+            message.attempts,
+            strict=True,
+        )
+        for index, (job_id, status, value, started_at, finished_at, attempts) in enumerate(rows):
+            watched = get(job_id)
+            if watched is None or watched.ending is not None:
+                continue
+            watched.ending = Ending(
+                STATUS_CODES[status],
+                value,
+                started_at,
+                finished_at,
+                attempts,
+                failures.get(index),
+            )
+            watched.gone = None
+            if watched._listeners:
+                watched.notify()
+
+    def gone(self, message: Gone) -> None:
+        """Record which jobs have no result to give."""
+        kinds: tuple[tuple[bytes, type[UnknownJob] | type[ResultExpired]], ...] = (
+            (message.unknown, UnknownJob),
+            (message.expired, ResultExpired),
+        )
+        for packed, kind in kinds:
+            for job_id in split_ids(packed):
+                watched = self._by_id.get(job_id)
+                if watched is not None and not watched.settled:
+                    watched.gone = kind
+                    watched.notify()
+
+    def open_subscriptions(self) -> list[bytes]:
+        """Ids to watch again on a new connection."""
+        return [w.id for w in self._by_id.values() if w.subscribed and not w.settled]
+
+    def connection_ended(self) -> None:
+        """Wake everybody who waits, because no answer will come."""
+        for watched in list(self._by_id.values()):
+            watched.subscribed = False
+            watched.notify()
+
+
+class Countdown:
+    """Calls ``done`` once every job of a set is settled: one event for any number of jobs."""
+
+    def __init__(self, jobs: Iterable[Watched], done: Callable[[], None]) -> None:
+        self._open = [job for job in jobs if not job.settled]
+        self._left = len(self._open)
+        self._done = done
+        for job in self._open:
+            job.listen(self._one)
+
+    def _one(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._done()
+
+    def cancel(self) -> None:
+        """Stop listening."""
+        for job in self._open:
+            if not job.settled:
+                job.unlisten(self._one)
+
+
+def value_of(watched: Watched) -> Any:
+    """The return value of a settled job.
+
+    Raises:
+        TaskError: (or the task's own exception, rebuilt) it did not succeed.
+        UnknownJob, ResultExpired: there is no result to have.
+    """
+    ending = watched.ending
+    if ending is None:
+        raise _gone_error(watched)
+    if ending.status is not TaskStatus.SUCCESS:
+        raise_failure(id_text(watched.id), ending.status, ending.failure)
+    return None if ending.value is None else open_value(ending.value)
+
+
+def result_of(watched: Watched) -> TaskResult:
+    """A settled job as a `TaskResult`.
+
+    Raises:
+        UnknownJob, ResultExpired: there is no result to have.
+    """
+    ending = watched.ending
+    if ending is None:
+        raise _gone_error(watched)
+    return _task_result(watched.id, ending, reason=None)
+
+
+def view_to_result(view: JobView) -> TaskResult | None:
+    """What `get_task_result` gives for a fetched job; None: its result is no longer kept."""
+    if view.status.is_terminal and not view.result_kept:
+        return None
+    ending = Ending(
+        view.status,
+        view.value,
+        view.started_at,
+        0.0 if view.finished_at is None else view.finished_at,
+        view.attempts,
+        view.failure,
+    )
+    return _task_result(view.id, ending, reason=view.reason)
+
+
+def _task_result(job_id: bytes, ending: Ending, *, reason: str | None) -> TaskResult:
+    failure = ending.failure
+    ended = ending.status.is_terminal
+    has_value = ending.status is TaskStatus.SUCCESS and ending.value is not None
+    return TaskResult(
+        task_id=id_text(job_id),
+        status=ending.status,
+        result=open_value(ending.value) if has_value and ending.value is not None else None,
+        error=None if failure is None else _error_text(failure),
+        started_at=_moment(ending.started_at),
+        completed_at=_moment(ending.finished_at) if ended else None,
+        reason=(failure.reason or None) if failure is not None and ended else reason,
+        traceback=None if failure is None else failure.traceback or None,
+        attempts=ending.attempts,
+    )
+
+
+def _error_text(failure: Failure) -> str:
+    return f"{failure.type_name}: {failure.message}" if failure.type_name else failure.message
+
+
+def _moment(wall: float | None) -> datetime | None:
+    return None if wall is None else datetime.fromtimestamp(wall, UTC)
+
+
+def _gone_error(watched: Watched) -> FastWorkerError:
+    text = id_text(watched.id)
+    error: FastWorkerError
+    if watched.gone is ResultExpired:
+        error = ResultExpired(
+            f"job {text} has ended and its result is no longer kept; raise the retention "
+            "or read results sooner"
+        )
+    else:
+        error = UnknownJob(
+            f"no job {text} is known; check the id, and that it was submitted to this control plane"
+        )
+    error.task_id = text
+    return error

@@ -1,0 +1,71 @@
+"""`submit_stream`: any number of submissions, a bounded number of them on their way."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import anyio
+
+from fastworker.client.calls import Call, job_of
+from fastworker.client.handles import TaskHandle
+from fastworker.client.results import Watched
+from fastworker.client.submissions import Submission
+
+if TYPE_CHECKING:
+    from fastworker.client.client import Client
+
+WINDOW_JOBS: Final = 1_000
+"""As many as one message holds: enough to keep the connection busy at any round trip."""
+
+
+class _Posted(NamedTuple):
+    submission: Submission
+    watched: list[Watched]
+    done: anyio.Event
+
+
+async def stream_handles(
+    client: Client, calls: Iterable[Call] | AsyncIterable[Call]
+) -> AsyncIterator[TaskHandle[Any]]:
+    """Yield handles in the order of ``calls``; what is not accepted when it ends is given up."""
+    posted: deque[_Posted] = deque()
+    outbox = client._usable().outbox
+    try:
+        async for call in _each(calls):
+            posted.append(await _post(client, call))
+            while posted and (len(posted) >= WINDOW_JOBS or posted[0].done.is_set()):
+                yield await _first(client, posted)
+        while posted:
+            yield await _first(client, posted)
+    finally:
+        for one in posted:
+            outbox.abandon(one.submission)
+
+
+async def _each(calls: Iterable[Call] | AsyncIterable[Call]) -> AsyncIterator[Call]:
+    if isinstance(calls, AsyncIterable):
+        async for call in calls:
+            yield call
+    else:
+        for call in calls:
+            yield call
+
+
+async def _post(client: Client, call: Call) -> _Posted:
+    connection = client._usable()
+    submission, watched = client._prepare(job_of(call), watch=True)
+    await connection.wait_for_room(submission)
+    return _Posted(submission, watched, connection.post(submission, watched))
+
+
+async def _first(client: Client, posted: deque[_Posted]) -> TaskHandle[Any]:
+    submission, watched, done = posted.popleft()
+    try:
+        await done.wait()
+    finally:
+        client._usable().outbox.abandon(submission)
+    if submission.error is not None:
+        raise submission.error
+    return client._accepted(client._usable(), submission, watched)[0]

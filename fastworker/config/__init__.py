@@ -1,0 +1,29 @@
+"""Settings: the one place that reads the environment and settings files.
+
+Every option has one name. Written ``base_address`` in a file, it is ``--base-address`` as a flag
+and ``FASTWORKER_BASE_ADDRESS`` in the environment. The first source that has it wins: flag,
+environment, the file of ``--config`` (else ``./fastworker.toml``), ``[tool.fastworker]`` of
+``./pyproject.toml``, the default. Nothing here needs the command line's packages.
+"""
+
+from __future__ import annotations
+
+from fastworker.config.client import ClientDefaults, client_defaults, defaults_from
+from fastworker.config.resolving import Resolved, environment, resolve
+from fastworker.config.safety import check_listen_safety
+from fastworker.config.settings import Settings
+from fastworker.config.tokens import INSECURE_TOKEN, configured_token, runtime_folder
+
+__all__ = [
+    "INSECURE_TOKEN",
+    "ClientDefaults",
+    "Resolved",
+    "Settings",
+    "check_listen_safety",
+    "client_defaults",
+    "configured_token",
+    "defaults_from",
+    "environment",
+    "resolve",
+    "runtime_folder",
+]

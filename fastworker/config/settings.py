@@ -1,0 +1,229 @@
+"""Every option, once: its name, kind, default and line of help."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Final
+
+from fastworker.config.kinds import (
+    FilePath,
+    Kind,
+    OneOf,
+    Seconds,
+    Switch,
+    Text,
+    Texts,
+    Whole,
+    check_address,
+    check_host,
+    check_module,
+    check_queue,
+    check_worker,
+)
+from fastworker.core.records import DEFAULT_QUEUE
+
+MAX_JOBS_AT_ONCE: Final = 10_000
+"""Async jobs or threads of one runner: far beyond use, small enough to show a typing slip."""
+MAX_RUNNERS: Final = 256
+"""Runner processes of one subworker: more than the cores of the machines we know."""
+LONGEST_DRAIN_SECONDS: Final = 86_400.0
+"""A day: a drain that takes longer is a stop that never comes."""
+
+_ADDRESS = "an address such as tcp://127.0.0.1:5555 or wss://queue.example:443"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What is known of one option beside its default."""
+
+    kind: Kind
+    help: str
+    metavar: str
+    has_flag: bool = True
+    in_files: bool = True
+
+
+def _about(
+    kind: Kind, help: str, metavar: str = "", *, flag: bool = True, file: bool = True
+) -> Mapping[str, Option]:
+    return {"option": Option(kind, help, metavar, has_flag=flag, in_files=file)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings, resolved; see the command line's help for what each one does."""
+
+    base_address: str = field(
+        default="tcp://127.0.0.1:5555",
+        metadata=_about(Text(_ADDRESS, check_address), "where to listen", "ADDRESS"),
+    )
+    discovery_address: str = field(
+        default="tcp://127.0.0.1:5550",
+        metadata=_about(
+            Text(_ADDRESS, check_address),
+            "where to listen too, and where others look",
+            "ADDRESS",
+        ),
+    )
+    control_plane_address: tuple[str, ...] = field(
+        default=(),
+        metadata=_about(
+            Texts("one or several addresses such as tcp://127.0.0.1:5555", check_address),
+            "where the control plane is; wins over discovery",
+            "ADDRESS",
+        ),
+    )
+    advertise: str | None = field(
+        default=None,
+        metadata=_about(
+            Text("a host or host:port", check_host),
+            "what peers are told to dial (default: the host they dialled)",
+            "HOST",
+        ),
+    )
+    worker_id: str | None = field(
+        default=None,
+        metadata=_about(
+            Text("a worker name", check_worker),
+            "label of this subworker (default: host name and pid)",
+            "NAME",
+        ),
+    )
+    task_modules: tuple[str, ...] = field(
+        default=(),
+        metadata=_about(
+            Texts("module names such as app.tasks", check_module),
+            "modules with tasks, repeated or with commas",
+            "MODULES",
+        ),
+    )
+    store: Path | None = field(
+        default=None,
+        metadata=_about(
+            FilePath("a folder"), "folder of the state (default: ./.fastworker)", "FOLDER"
+        ),
+    )
+    state_dir: Path | None = field(
+        default=None,
+        metadata=_about(
+            FilePath("a folder"), "folder of the state if no store is given", flag=False
+        ),
+    )
+    durability: str = field(
+        default="power",
+        metadata=_about(
+            OneOf(("power", "process", "memory")),
+            "what accepted jobs survive: power, process, memory",
+            "WORD",
+        ),
+    )
+    queues: tuple[str, ...] = field(
+        default=(DEFAULT_QUEUE,),
+        metadata=_about(
+            Texts("queue names", check_queue),
+            "queues to take jobs from, repeated or with commas",
+            "NAMES",
+        ),
+    )
+    concurrency: int = field(
+        default=100,
+        metadata=_about(Whole(1, MAX_JOBS_AT_ONCE), "async jobs at once per runner", "N"),
+    )
+    threads: int = field(
+        default=32, metadata=_about(Whole(1, MAX_JOBS_AT_ONCE), "sync jobs at once per runner", "N")
+    )
+    processes: int = field(
+        default=1, metadata=_about(Whole(1, MAX_RUNNERS), "runner processes", "N")
+    )
+    async_runtime: str = field(
+        default="asyncio",
+        metadata=_about(OneOf(("asyncio", "trio")), "what runs async tasks: asyncio, trio", "WORD"),
+    )
+    local_worker: str = field(
+        default="auto",
+        metadata=_about(
+            OneOf(("auto", "always", "never")),
+            "run tasks in the control plane itself: auto, always, never",
+            "WORD",
+        ),
+    )
+    drain_seconds: float = field(
+        default=25.0,
+        metadata=_about(
+            Seconds(LONGEST_DRAIN_SECONDS), "how long a first SIGTERM waits for jobs", "SECONDS"
+        ),
+    )
+    token: str | None = field(
+        default=None,
+        repr=False,
+        metadata=_about(
+            Text("a token"), "shared secret, at least 32 characters", flag=False, file=False
+        ),
+    )
+    token_file: Path | None = field(
+        default=None,
+        metadata=_about(
+            FilePath("a file"), "file with the shared token, readable by you alone", "FILE"
+        ),
+    )
+    callback_allow: tuple[str, ...] = field(
+        default=(),
+        metadata=_about(
+            Texts("hosts, or host:port", check_host),
+            "hosts that callbacks may be sent to, repeated or with commas",
+            "HOSTS",
+        ),
+    )
+    reload: bool = field(
+        default=False, metadata=_about(Switch(), "start again when a file changes", flag=False)
+    )
+    tls_cert: Path | None = field(
+        default=None, metadata=_about(FilePath("a file"), "TLS certificate (PEM)", "FILE")
+    )
+    tls_key: Path | None = field(
+        default=None, metadata=_about(FilePath("a file"), "TLS key (PEM)", "FILE")
+    )
+    insecure: bool = field(
+        default=False,
+        metadata=_about(Switch(), "work without a token: whoever can connect can run tasks"),
+    )
+    log_level: str = field(
+        default="info",
+        metadata=_about(
+            OneOf(("debug", "info", "warning", "error")),
+            "debug, info, warning, error",
+            "WORD",
+        ),
+    )
+    log_format: str = field(
+        default="text", metadata=_about(OneOf(("text", "json")), "text or json", "WORD")
+    )
+
+    @property
+    def control_plane_addresses(self) -> tuple[str, ...]:
+        """Where to dial, best first: the control plane's address, else the discovery address."""
+        return self.control_plane_address or (self.discovery_address,)
+
+    def state_folder(self, cwd: Path) -> Path:
+        """Return the folder of the state: the store, else the state folder, else a default."""
+        if self.store is not None:
+            return self.store
+        return self.state_dir if self.state_dir is not None else cwd / ".fastworker"
+
+
+OPTIONS: Final[Mapping[str, Option]] = {
+    one.name: one.metadata["option"] for one in fields(Settings)
+}
+DEFAULTS: Final[Mapping[str, object]] = {one.name: one.default for one in fields(Settings)}
+
+
+def flag_name(option: str) -> str:
+    """Return the flag of an option: ``base_address`` is ``--base-address``."""
+    return "--" + option.replace("_", "-")
+
+
+def variable_name(option: str) -> str:
+    """Return the environment variable of an option: ``FASTWORKER_BASE_ADDRESS``."""
+    return "FASTWORKER_" + option.upper()

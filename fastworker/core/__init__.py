@@ -1,0 +1,1 @@
+"""Decides. Pure: gets ``now`` and randomness as arguments; never waits, never does I/O."""

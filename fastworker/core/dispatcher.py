@@ -1,0 +1,218 @@
+"""The decisions of the control plane, one turn at a time. Pure: no clock, no waiting, no I/O.
+
+A turn is ``questions`` → (the store answers) → ``handle_all`` → (the store saves) → ``apply``, or
+``drop`` when the store definitely did not save. The loop around it is `server.dispatch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from fastworker.core import cancels, leases, outcomes, submissions
+from fastworker.core.commands import AnswerWatch, Command
+from fastworker.core.facts import (
+    CancelRequest,
+    CapacityChange,
+    Disconnection,
+    Fact,
+    Handbacks,
+    Outcomes,
+    Registration,
+    Renewals,
+    Starts,
+    Submission,
+    WatchRequest,
+    Withdrawals,
+)
+from fastworker.core.handout import capable_sessions, hand_out
+from fastworker.core.memory import Draft, Memory
+from fastworker.core.questions import Known, Questions, RefillQuestion, Snapshot
+from fastworker.core.records import JobRow, Now, Saves, TaskStatus
+
+LONGEST_NAP_PARTS: Final = 6
+"""The loop wakes at least six times a lease, so that its own pauses are noticed."""
+
+
+@dataclass(slots=True)
+class Staged:
+    """One turn, decided and not yet true: save ``saves``, then `Dispatcher.apply`, then act."""
+
+    draft: Draft
+
+    @property
+    def saves(self) -> Saves:
+        """What the store must have before anybody is told."""
+        return self.draft.saves
+
+    @property
+    def commands(self) -> list[Command]:
+        """What to do once it has."""
+        return self.draft.commands
+
+
+class Dispatcher:
+    """Decides which job runs where and what becomes of it.
+
+    Args:
+        snapshot: what the store held at start.
+        now: the moment of the start; leases found in the store get one whole lease of grace.
+        lease_seconds: how long a subworker may be silent.
+    """
+
+    def __init__(self, snapshot: Snapshot, now: Now, *, lease_seconds: float) -> None:
+        self.memory = Memory(snapshot)
+        self.lease_seconds = lease_seconds
+        self._last_turn = now.monotonic
+        self._full_recall = False
+        leases.adopt_running(self.memory, snapshot, lease_until=now.monotonic + lease_seconds)
+
+    # -- before the turn --------------------------------------------------------------------
+
+    def next_wakeup(self) -> tuple[float, float | None]:
+        """When to take a turn without any fact: (monotonic, wall or None)."""
+        nap = self._last_turn + self.lease_seconds / LONGEST_NAP_PARTS
+        expiry = leases.next_expiry(self.memory)
+        return (nap if expiry is None else min(nap, expiry)), self.memory.next_due_at
+
+    def questions(self, facts: Sequence[Fact], now: Now, *, suspicious: bool = False) -> Questions:
+        """What must be asked of the store before these facts can be handled.
+
+        Args:
+            suspicious: ask about every submitted id, also those said to be new.
+        """
+        asked = Questions()
+        for fact in facts:
+            match fact:
+                case Submission():
+                    if suspicious or not fact.first_try:
+                        self._ask(asked, fact.ids)
+                case CancelRequest() | WatchRequest() | Outcomes():
+                    self._ask(asked, fact.ids)
+                case _:
+                    pass
+        for lane in self.memory.lanes.values():
+            limit = lane.refill_limit()
+            if limit and capable_sessions(self.memory, lane):
+                asked.refills.append(RefillQuestion(lane.number, lane.window_end, limit))
+        due = self.memory.next_due_at
+        if due is not None and due <= now.wall:
+            asked.due_before = now.wall
+        return asked
+
+    def _ask(self, asked: Questions, ids: Sequence[bytes]) -> None:
+        jobs, recent = self.memory.jobs, self.memory.recent
+        asked.ids += [job_id for job_id in ids if job_id not in jobs and recent.get(job_id) is None]
+
+    # -- the turn ---------------------------------------------------------------------------
+
+    def handle_all(
+        self, facts: Sequence[Fact], known: Known, now: Now, *, asked: Questions | None = None
+    ) -> Staged:
+        """Decide one turn. Memory is unchanged until `apply`."""
+        self._notice_own_pause(now)
+        draft = Draft(self.memory)
+        if asked is not None:
+            self._refill(draft, known, asked)
+            if asked.due_before is not None:
+                submissions.release_due(draft, known, now)
+        for fact in facts:
+            self._handle(draft, fact, known, now)
+        leases.expire_leases(draft, now)
+        hand_out(draft, now)
+        draft.seal()
+        return Staged(draft)
+
+    def apply(self, staged: Staged) -> None:
+        """The store has it: memory follows."""
+        staged.draft.apply()
+
+    def drop(self, staged: Staged) -> None:
+        """The store definitely does not have it: as if the turn had not been."""
+        staged.draft.drop()
+
+    def _notice_own_pause(self, now: Now) -> None:
+        gap = now.monotonic - self._last_turn
+        self._last_turn = now.monotonic
+        if gap > self.lease_seconds / 3:
+            leases.extend_all(self.memory, gap)
+
+    def _refill(self, draft: Draft, known: Known, asked: Questions) -> None:
+        limits = {question.lane: question.limit for question in asked.refills}
+        for number, rows in known.refills.items():
+            lane = draft.lane_draft(self.memory.lanes_by_number[number])
+            fresh = [draft.window_row(row) for row in rows if draft.job(row.id) is None]
+            for row in lane.refill(fresh, asked=limits[number] - (len(rows) - len(fresh))):
+                draft.load(row)
+
+    def _handle(self, draft: Draft, fact: Fact, known: Known, now: Now) -> None:
+        match fact:
+            case Submission():
+                submissions.accept_submission(draft, fact, known, now)
+            case Outcomes():
+                outcomes.record_outcomes(draft, fact, known, now)
+            case Registration():
+                leases.register(draft, fact, now, lease_seconds=self.lease_seconds)
+            case Disconnection():
+                leases.disconnect(draft, fact, now)
+            case CapacityChange():
+                leases.change_capacity(draft, fact)
+            case Handbacks():
+                outcomes.take_back(draft, fact, now)
+            case Starts():
+                outcomes.note_starts(draft, fact)
+            case Withdrawals():
+                cancels.settle_withdrawals(draft, fact, now)
+            case CancelRequest():
+                cancels.cancel_jobs(draft, fact, known, now)
+            case WatchRequest():
+                _answer_watch(draft, fact, known)
+            case Renewals():
+                leases.renew(self.memory, fact, now, lease_seconds=self.lease_seconds)
+            case _:
+                assert_never(fact)
+
+    # -- looking on -------------------------------------------------------------------------
+
+    def job(self, job_id: bytes) -> JobRow | None:
+        """A ready or leased job, if memory holds it."""
+        return self.memory.jobs.get(job_id)
+
+    def why_waiting(self, task: str, queue: str, status: TaskStatus) -> str | None:
+        """Why a job that has not started waits, in words; None if it does not wait."""
+        if status is TaskStatus.SCHEDULED:
+            return "it is scheduled for later"
+        if status is not TaskStatus.QUEUED:
+            return None
+        if not any(session.can_run(task, queue) for session in self.memory.sessions.values()):
+            return (
+                f"no connected subworker serves queue {queue!r} and knows task {task!r}; "
+                "start one with --task-modules naming the module that defines it"
+            )
+        return "all slots of the subworkers that can run it are taken"
+
+    def has_unserved_jobs(self) -> bool:
+        """Whether a job is ready that no connected subworker (the local one apart) can run."""
+        return any(
+            lane.depth > 0 and all(session.local for session in capable_sessions(self.memory, lane))
+            for lane in self.memory.lanes.values()
+        )
+
+
+def _answer_watch(draft: Draft, fact: WatchRequest, known: Known) -> None:
+    answer = AnswerWatch(fact, [], [], [])
+    for job_id in fact.ids:
+        if draft.job(job_id) is not None or job_id in draft.inserted:
+            continue
+        ended = submissions.recorded_end(draft, job_id, known)
+        stored = known.jobs.get(job_id)
+        if ended is not None:
+            kept = ended.value if ended.status is TaskStatus.SUCCESS else ended.failure
+            if kept is None and job_id not in draft.finished:
+                answer.expired.append(job_id)
+            else:
+                answer.ended.append(ended)
+        elif stored is None:
+            answer.unknown.append(job_id)
+    draft.commands.append(answer)

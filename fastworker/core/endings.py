@@ -1,0 +1,70 @@
+"""The end of a job: its last row, what is kept of it, and who is told."""
+
+from __future__ import annotations
+
+from fastworker.core.commands import AnnounceEnded, Command, SettleCancel
+from fastworker.core.memory import Draft
+from fastworker.core.records import CallbackRow, Failure, FinishRow, JobRow, Now, TaskStatus
+
+_KEEPS_ARGUMENTS = frozenset({TaskStatus.FAILURE, TaskStatus.DEAD})
+
+
+def end_job(
+    draft: Draft,
+    job: JobRow,
+    status: TaskStatus,
+    now: Now,
+    *,
+    reason: str = "",
+    value: bytes | None = None,
+    failure: Failure | None = None,
+    started_at: float | None = None,
+    finished_at: float | None = None,
+) -> None:
+    """Stage the end of a job and its announcement; waiting cancels are settled."""
+    if failure is None and status is not TaskStatus.SUCCESS:
+        failure = Failure("", reason, "", reason)
+    row = FinishRow(
+        job.key,
+        job.id,
+        status,
+        job.token,
+        job.attempts,
+        started_at if started_at is not None else job.started_at,
+        now.wall if finished_at is None else finished_at,
+        value,
+        failure,
+        status in _KEEPS_ARGUMENTS,
+    )
+    options = job.options
+    draft.finish(job, row if options.keep_result else row._replace(value=None))
+    announce(draft.commands, row)
+    if options.callback is not None:
+        draft.saves.callbacks.append(
+            CallbackRow(
+                # The job's own id: one delivery per job, the same however often it is repeated.
+                delivery=job.id,
+                job_id=job.id,
+                job_key=job.key,
+                address=options.callback,
+                token_id=options.callback_token or "",
+                data=options.callback_data,
+                made_at=now.wall,
+                next_attempt_at=now.wall,
+                attempts=0,
+            )
+        )
+    pending = draft.memory.cancels.get(job.id)
+    if pending is not None:
+        outcome = "cancelled" if status is TaskStatus.CANCELLED else "finished_first"
+        for request, index in pending.waiting:
+            draft.commands.append(SettleCancel(request, index, outcome))
+        draft.settled_cancels.append(job.id)
+
+
+def announce(commands: list[Command], row: FinishRow) -> None:
+    """Add one ended job to the announcement of this turn."""
+    if commands and isinstance(commands[-1], AnnounceEnded):
+        commands[-1].finishes.append(row)
+    else:
+        commands.append(AnnounceEnded([row]))

@@ -1,0 +1,176 @@
+"""What happened: everything the core is told. Jobs come as columns, one fact for many.
+
+``origin`` is opaque to the core: the shell finds its connection by it when a command comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from fastworker.core.records import Failure, JobOptions, TaskStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What many submitted jobs share."""
+
+    task: str
+    queue: str
+    priority: int
+    options: JobOptions
+
+
+@dataclass(slots=True, eq=False)
+class Submission:
+    """Jobs somebody wants accepted; the columns speak of the same job at the same index.
+
+    Args:
+        specs, which: the spec of every job by index; ``which`` None: all have ``specs[0]``.
+        ready_at, expires_at: wall seconds; None column: at once, never.
+        first_try: the ids are new as far as the client knows, so the store is not asked first.
+        watch: ended jobs among repeated ones are to be told at once.
+        atomic: all are accepted or all refused.
+        tenant: from the token, never from the message.
+    """
+
+    origin: object
+    specs: Sequence[Spec]
+    ids: Sequence[bytes]
+    payloads: Sequence[bytes]
+    which: Sequence[int] | None = None
+    ready_at: Sequence[float | None] | None = None
+    expires_at: Sequence[float | None] | None = None
+    first_try: bool = True
+    watch: bool = False
+    atomic: bool = False
+    tenant: str = "default"
+
+
+@dataclass(slots=True, eq=False)
+class Outcomes:
+    """Attempts that ended on a subworker."""
+
+    session: bytes
+    ids: Sequence[bytes]
+    tokens: Sequence[int]
+    statuses: Sequence[TaskStatus]
+    values: Sequence[bytes | None]
+    started_at: Sequence[float | None]
+    finished_at: Sequence[float]
+    failures: dict[int, Failure] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Registration:
+    """A subworker has connected, for the first time or again."""
+
+    session: bytes
+    origin: object
+    label: str
+    queues: frozenset[str]
+    tasks: dict[str, int]
+    """Pool by task name."""
+    signatures: dict[str, str]
+    pools: tuple[int, ...]
+    prefetch: tuple[int, ...]
+    local: bool
+    claims: dict[bytes, int]
+    """Token by job id: everything it holds."""
+    host: str = ""
+    pid: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Disconnection:
+    """A subworker's connection ended. That is not death: its lease goes on.
+
+    ``leaving``: it said goodbye, having handed everything back.
+    """
+
+    session: bytes
+    origin: object
+    leaving: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class CapacityChange:
+    """A subworker has other slots than before."""
+
+    session: bytes
+    pools: tuple[int, ...]
+    prefetch: tuple[int, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Handbacks:
+    """Leases a subworker gives up before an outcome."""
+
+    session: bytes
+    ids: Sequence[bytes]
+    tokens: Sequence[int]
+    started: Sequence[int]
+    reason: str
+    detail: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Starts:
+    """Attempts that have been running for a while."""
+
+    session: bytes
+    ids: Sequence[bytes]
+    tokens: Sequence[int]
+    started_at: Sequence[float]
+
+
+@dataclass(slots=True, eq=False)
+class Withdrawals:
+    """Answers to a withdrawal: ``taken[i]`` is 1 when the job will never start there."""
+
+    session: bytes
+    ids: Sequence[bytes]
+    tokens: Sequence[int]
+    taken: Sequence[int]
+
+
+@dataclass(slots=True, eq=False)
+class CancelRequest:
+    """Somebody wants jobs cancelled."""
+
+    origin: object
+    ids: Sequence[bytes]
+    reason: str
+    tenant: str = "default"
+
+
+@dataclass(slots=True, eq=False)
+class WatchRequest:
+    """Somebody wants to be told when these jobs end."""
+
+    origin: object
+    ids: Sequence[bytes]
+    tenant: str = "default"
+
+
+@dataclass(slots=True, eq=False)
+class Renewals:
+    """When each subworker was last heard, in monotonic seconds, as its reader noted it."""
+
+    heard: dict[bytes, float]
+
+
+Fact: TypeAlias = (
+    Submission
+    | Outcomes
+    | Registration
+    | Disconnection
+    | CapacityChange
+    | Handbacks
+    | Starts
+    | Withdrawals
+    | CancelRequest
+    | WatchRequest
+    | Renewals
+)

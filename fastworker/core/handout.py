@@ -1,0 +1,148 @@
+"""Which job goes to which subworker. Strict priority; in order of position within one.
+
+Priorities are served one after another; among the lanes of one priority the job that has waited
+longest (smallest position) goes first; it goes to the least loaded subworker that can run it.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+from fastworker.core.commands import AssignJobs
+from fastworker.core.endings import end_job
+from fastworker.core.lanes import Lane, LaneDraft
+from fastworker.core.memory import Draft, Memory, without_payload
+from fastworker.core.records import JobRow, Now, TaskPriority, TaskStatus
+from fastworker.core.sessions import Session
+
+_RUNNING = TaskStatus.RUNNING
+_QUEUED = TaskStatus.QUEUED
+
+
+def capable_sessions(memory: Memory, lane: Lane) -> list[Session]:
+    """Connected subworkers that can run a lane's jobs; the local one only if it is the only one."""
+    key = lane.key
+    able = [session for session in memory.sessions.values() if session.can_run(key.task, key.queue)]
+    remote = [session for session in able if not session.local]
+    return remote or able
+
+
+class _Targets:
+    """The subworkers that can take a lane's jobs, least loaded first."""
+
+    def __init__(self, sessions: list[Session], task: str, priority: int) -> None:
+        self.task = task
+        self.priority = priority
+        self._heap = [
+            (session.load(session.tasks[task]), number, session)
+            for number, session in enumerate(sessions)
+        ]
+        heapq.heapify(self._heap)
+
+    def choose(self, job: JobRow) -> tuple[Session, int] | None:
+        """The subworker for one job and the pool it will run in; None if none has room."""
+        exact = job.options.on_lost == "fail"
+        full: list[tuple[float, int, Session]] = []
+        chosen: tuple[Session, int] | None = None
+        while self._heap:
+            load, number, session = self._heap[0]
+            pool = session.tasks[self.task]
+            if session.has_room(pool, self.priority, for_prefetch=not exact):
+                slots = max(1, session.pools[pool])
+                heapq.heapreplace(self._heap, (load + 1 / slots, number, session))
+                chosen = session, pool
+                break
+            full.append(heapq.heappop(self._heap))
+        if exact:
+            # Full for this job only: others may still be prefetched.
+            for entry in full:
+                heapq.heappush(self._heap, entry)
+        return chosen
+
+
+def hand_out(draft: Draft, now: Now) -> None:
+    """Lease ready jobs to free slots and stage their assignments."""
+    by_priority: dict[int, list[Lane]] = {}
+    for lane in draft.all_lanes():
+        by_priority.setdefault(lane.key.priority, []).append(lane)
+    for priority in sorted(by_priority, reverse=True):
+        _hand_out_priority(draft, by_priority[priority], priority, now)
+
+
+def _hand_out_priority(draft: Draft, lanes: list[Lane], priority: int, now: Now) -> None:
+    heads: list[tuple[int, int, LaneDraft, _Targets, JobRow]] = []
+    for lane in lanes:
+        view = draft.lane_draft(lane)
+        head = next_ready(draft, view, now)
+        if head is None:
+            continue
+        sessions = capable_sessions(draft.memory, lane)
+        if sessions:
+            targets = _Targets(sessions, lane.key.task, priority)
+            heads.append((head.position or 0, lane.number, view, targets, head))
+    heapq.heapify(heads)
+    batches: dict[bytes, AssignJobs] = {}
+    while heads:
+        _, number, view, targets, job = heads[0]
+        choice = targets.choose(job)
+        if choice is None:
+            heapq.heappop(heads)
+            continue
+        view.pop(job)
+        _lease(draft, job, *choice, priority, batches)
+        head = next_ready(draft, view, now)
+        if head is None:
+            heapq.heappop(heads)
+        else:
+            heapq.heapreplace(heads, (head.position or 0, number, view, targets, head))
+    draft.commands.extend(batches.values())
+
+
+def next_ready(draft: Draft, view: LaneDraft, now: Now) -> JobRow | None:
+    """The job in front of a lane, leaving out what has ended or passed its deadline."""
+    while (entry := view.peek()) is not None:
+        current = draft.job(entry.id)
+        if current is None or current.status is not _QUEUED or current.position != entry.position:
+            view.pop(entry)
+            continue
+        if entry.expires_at is not None and entry.expires_at <= now.wall:
+            view.pop(entry)
+            end_job(draft, entry, TaskStatus.EXPIRED, now, reason="its deadline passed")
+            continue
+        return entry
+    return None
+
+
+def _lease(
+    draft: Draft,
+    job: JobRow,
+    session: Session,
+    pool: int,
+    priority: int,
+    batches: dict[bytes, AssignJobs],
+) -> None:
+    leased = JobRow(
+        job.key,
+        job.id,
+        job.lane,
+        _RUNNING,
+        None,
+        job.ready_at,
+        job.expires_at,
+        None,
+        job.submitted_at,
+        draft.new_token(),
+        session.incarnation,
+        job.attempts + 1,
+        job.deaths,
+        None,
+        job.options,
+        job.payload,
+    )
+    draft.move(job, without_payload(leased) if leased.payload is not None else leased, keep=True)
+    draft.hold(session, job.id, pool, priority)
+    batch = batches.get(session.incarnation)
+    if batch is None:
+        urgent = priority > TaskPriority.NORMAL
+        batch = batches[session.incarnation] = AssignJobs(session.incarnation, [], urgent)
+    batch.jobs.append((leased, pool))

@@ -1,0 +1,137 @@
+"""Lines of ready jobs: one lane for each (tenant, queue, priority, task), in order of position.
+
+Memory holds a window of each lane; the rest is a count. Every ready job whose position is not
+beyond ``window_end`` is in memory, every other one is in the store only.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import Final
+
+from fastworker.core.records import JobRow, LaneKey
+
+WINDOW_JOBS: Final = 10_000
+"""Ready jobs of a lane held in memory: several seconds of work, a few MB."""
+
+REFILL_BELOW: Final = 2_500
+"""Ask the store for more while there is still enough to hand out during its answer."""
+
+
+class Lane:
+    """One line. Only `LaneDraft.apply` changes it."""
+
+    __slots__ = ("key", "number", "ready", "returned", "stored", "window_end")
+
+    def __init__(self, number: int, key: LaneKey, *, stored: int = 0) -> None:
+        self.number = number
+        self.key = key
+        self.ready: deque[JobRow] = deque()
+        self.returned: list[tuple[int, int, JobRow]] = []
+        """Heap of jobs that came back, by position; all within the window."""
+        self.stored = stored
+        """Ready jobs beyond the window, in the store only."""
+        self.window_end = -1
+
+    @property
+    def depth(self) -> int:
+        """About how many jobs are ready: entries that ended meanwhile leave with delay."""
+        return len(self.ready) + len(self.returned) + self.stored
+
+    def refill_limit(self) -> int:
+        """How many jobs the store should be asked for now; 0 for none."""
+        if self.stored <= 0 or len(self.ready) >= REFILL_BELOW:
+            return 0
+        return WINDOW_JOBS - len(self.ready)
+
+
+class LaneDraft:
+    """What one turn of the loop wants to do to a lane: memory follows only when it is stored."""
+
+    __slots__ = ("fresh", "lane", "returned", "stored", "taken", "window_end")
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.taken = 0
+        self.fresh: deque[JobRow] = deque()
+        self.returned: list[tuple[int, int, JobRow]] | None = None
+        self.stored = lane.stored
+        self.window_end = lane.window_end
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a new ready job belongs into the window, or into the store only."""
+        waiting = len(self.lane.ready) + len(self.fresh) - self.taken
+        return self.stored <= 0 and waiting < WINDOW_JOBS
+
+    def add(self, job: JobRow) -> None:
+        """Put a new ready job at the end of the window."""
+        assert job.position is not None
+        self.fresh.append(job)
+        self.window_end = job.position
+
+    def leave_in_store(self) -> None:
+        """Count a new ready job that only the store holds."""
+        self.stored += 1
+
+    def refill(self, jobs: list[JobRow], *, asked: int) -> list[JobRow]:
+        """Take the store's answer; the jobs that are now in the window."""
+        accepted = [job for job in jobs if (job.position or 0) > self.window_end]
+        if accepted:
+            self.fresh.extend(accepted)
+            self.window_end = accepted[-1].position or 0
+        self.stored = max(0, self.stored - len(accepted)) if len(jobs) == asked else 0
+        return accepted
+
+    def give_back(self, job: JobRow) -> bool:
+        """Put a job back at its old place; False if that is beyond the window."""
+        assert job.position is not None
+        if job.position > self.window_end and (self.stored > 0):
+            self.stored += 1
+            return False
+        if self.returned is None:
+            self.returned = list(self.lane.returned)
+        heapq.heappush(self.returned, (job.position, job.token, job))
+        self.window_end = max(self.window_end, job.position)
+        return True
+
+    def forget_stored(self) -> None:
+        """One job beyond the window is no longer ready."""
+        self.stored = max(0, self.stored - 1)
+
+    def peek(self) -> JobRow | None:
+        """The job in front, if memory has it. It may have ended meanwhile: the caller checks."""
+        ready = self.lane.ready
+        head: JobRow | None = None
+        if self.taken < len(ready):
+            head = ready[self.taken]
+        elif self.fresh:
+            head = self.fresh[0]
+        returned = self.lane.returned if self.returned is None else self.returned
+        if returned and (head is None or returned[0][0] <= (head.position or 0)):
+            return returned[0][2]
+        return head
+
+    def pop(self, job: JobRow) -> None:
+        """Take the job that `peek` gave."""
+        returned = self.lane.returned if self.returned is None else self.returned
+        if returned and returned[0][2] is job:
+            if self.returned is None:
+                self.returned = list(returned)
+            heapq.heappop(self.returned)
+        elif self.taken < len(self.lane.ready):
+            self.taken += 1
+        else:
+            self.fresh.popleft()
+
+    def apply(self) -> None:
+        """Make it so."""
+        lane = self.lane
+        for _ in range(self.taken):
+            lane.ready.popleft()
+        lane.ready.extend(self.fresh)
+        if self.returned is not None:
+            lane.returned = self.returned
+        lane.stored = self.stored
+        lane.window_end = self.window_end

@@ -1,0 +1,139 @@
+"""Leases of subworkers: registered, renewed, claimed after a reconnection, run out.
+
+One lease covers all jobs of a subworker. It is renewed by hearing from it, lives through a lost
+connection, and is judged by this process's monotonic clock only. Expiry is never stored.
+"""
+
+from __future__ import annotations
+
+from fastworker.core.commands import (
+    AnnounceRoster,
+    AnswerRegistration,
+    WithdrawJobs,
+)
+from fastworker.core.facts import CapacityChange, Disconnection, Registration, Renewals
+from fastworker.core.memory import Draft, Memory
+from fastworker.core.outcomes import requeue
+from fastworker.core.questions import Snapshot
+from fastworker.core.records import Now, TaskStatus
+from fastworker.core.sessions import Session
+
+
+def adopt_running(memory: Memory, snapshot: Snapshot, *, lease_until: float) -> None:
+    """After a restart: leased jobs stay with their subworkers for one whole lease of grace."""
+    for job in snapshot.running:
+        memory.jobs[job.id] = job
+        if job.session is None:
+            continue
+        session = memory.sessions.get(job.session)
+        if session is None:
+            session = memory.sessions[job.session] = Session(job.session, lease_until)
+        session.hold(job.id, 0, memory.lanes_by_number[job.lane].key.priority)
+
+
+def register(draft: Draft, fact: Registration, now: Now, *, lease_seconds: float) -> None:
+    """A subworker connects: take over what it says, compare what it claims."""
+    memory = draft.memory
+    session = memory.sessions.get(fact.session)
+    if session is None:
+        session = memory.sessions[fact.session] = Session(fact.session, 0.0)
+    session.describe(fact)
+    session.lapsed = False
+    session.lease_until = now.monotonic + lease_seconds
+    stale = [
+        token for job_id, token in fact.claims.items() if not _keeps(draft, session, job_id, token)
+    ]
+    for job_id in list(session.held):
+        if job_id not in fact.claims:
+            # Leased, but the assignment never reached it: nothing has started.
+            draft.release(session, job_id)
+            job = draft.job(job_id)
+            if job is not None and job.status is TaskStatus.RUNNING:
+                requeue(draft, job, now, reason="unsent", started=False)
+    draft.commands.append(AnswerRegistration(fact, stale))
+    cancelled = [job_id for job_id in session.held if job_id in memory.cancels]
+    if cancelled:
+        tokens = [job.token for job_id in cancelled if (job := draft.job(job_id)) is not None]
+        draft.commands.append(WithdrawJobs(session.incarnation, cancelled, tokens))
+    memory.roster_version += 1
+    draft.commands.append(AnnounceRoster())
+
+
+def _keeps(draft: Draft, session: Session, job_id: bytes, token: int) -> bool:
+    """Whether a claimed lease still holds its job; counts it in its true pool if so."""
+    job = draft.job(job_id)
+    if job is None or job.token != token:
+        return False
+    if job.status is TaskStatus.QUEUED:
+        # Expired while it was away, but not handed out again: its outcome will still count.
+        return True
+    if job.session != session.incarnation:
+        return False
+    lane = draft.lane_of(job).lane.key
+    pool = session.tasks.get(lane.task, 0)
+    draft.release(session, job_id)
+    draft.hold(session, job_id, pool, lane.priority)
+    return True
+
+
+def disconnect(draft: Draft, fact: Disconnection, now: Now) -> None:
+    """A connection ended. The lease goes on, unless the subworker said goodbye."""
+    memory = draft.memory
+    session = memory.sessions.get(fact.session)
+    if session is None or session.origin is not fact.origin:
+        return
+    session.origin = None
+    if fact.leaving and not session.held:
+        del memory.sessions[fact.session]
+    memory.roster_version += 1
+    draft.commands.append(AnnounceRoster())
+
+
+def change_capacity(draft: Draft, fact: CapacityChange) -> None:
+    """A subworker has other slots than before."""
+    session = draft.memory.sessions.get(fact.session)
+    if session is not None:
+        session.pools, session.prefetch = fact.pools, fact.prefetch
+
+
+def renew(memory: Memory, fact: Renewals, now: Now, *, lease_seconds: float) -> None:
+    """Leases run from the moment the subworker was last heard."""
+    for incarnation, heard in fact.heard.items():
+        session = memory.sessions.get(incarnation)
+        if session is None or session.origin is None:
+            continue
+        if heard + lease_seconds > now.monotonic:
+            session.lease_until = max(session.lease_until, heard + lease_seconds)
+            session.lapsed = False
+
+
+def extend_all(memory: Memory, gap: float) -> None:
+    """This process itself stood still: nobody may lose a lease for that."""
+    for session in memory.sessions.values():
+        session.lease_until += gap
+
+
+def expire_leases(draft: Draft, now: Now) -> None:
+    """Jobs of subworkers whose lease ran out wait again; their old tokens are fenced."""
+    memory = draft.memory
+    gone = [
+        session
+        for session in memory.sessions.values()
+        if not session.lapsed and session.lease_until <= now.monotonic
+    ]
+    for session in gone:
+        session.lapsed = True
+        for job_id in list(session.held):
+            draft.release(session, job_id)
+            job = draft.job(job_id)
+            if job is not None and job.status is TaskStatus.RUNNING:
+                requeue(draft, job, now, reason="lease_expired", started=True)
+        draft.expired_sessions.append(session)
+
+
+def next_expiry(memory: Memory) -> float | None:
+    """When the next lease runs out, in monotonic seconds."""
+    return min(
+        (session.lease_until for session in memory.sessions.values() if not session.lapsed),
+        default=None,
+    )

@@ -1,0 +1,291 @@
+"""What the core holds in memory, and the draft of one turn of the loop.
+
+A `Draft` collects what a turn wants to change. Nothing of `Memory` changes before the store has
+it: `Draft.apply` then makes memory follow. The exceptions are harmless when a turn is dropped and
+handled again: registrations, renewals, and the counting of credit, which `Draft.drop` undoes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+from fastworker.core.commands import Command
+from fastworker.core.facts import CancelRequest
+from fastworker.core.ids import id_text
+from fastworker.core.lanes import Lane, LaneDraft
+from fastworker.core.questions import Snapshot
+from fastworker.core.records import (
+    FinishRow,
+    JobRow,
+    LaneKey,
+    LaneRow,
+    Saves,
+    TaskStatus,
+)
+from fastworker.core.sessions import Session
+from fastworker.core.states import MOVES, check_move
+
+RECENT_RESULTS: Final = 10_000
+"""Ended jobs kept in memory, least recently used out first."""
+
+RECENT_RESULT_BYTES: Final = 64 * 1024 * 1024
+"""The same, by size of their values: a few large results must not fill the memory."""
+
+NUMBERS_AHEAD: Final = 100_000
+"""Keys and tokens reserved with one write; a restart skips at most this many."""
+
+WINDOW_PAYLOAD_BYTES: Final = 64 * 1024 * 1024
+"""Arguments held in memory with waiting jobs; beyond it they are read at hand-out."""
+
+
+class RecentResults:
+    """The last ended jobs by id, bounded in number and bytes."""
+
+    def __init__(self) -> None:
+        self._rows: OrderedDict[bytes, FinishRow] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, job_id: bytes) -> FinishRow | None:
+        """The end of a job, if it is among the recent ones."""
+        row = self._rows.get(job_id)
+        if row is not None:
+            self._rows.move_to_end(job_id)
+        return row
+
+    def put(self, row: FinishRow) -> None:
+        """Remember one more, forgetting the oldest beyond the bounds."""
+        self._rows[row.id] = row
+        self._bytes += len(row.value or b"")
+        while self._rows and (
+            len(self._rows) > RECENT_RESULTS or self._bytes > RECENT_RESULT_BYTES
+        ):
+            _, oldest = self._rows.popitem(last=False)
+            self._bytes -= len(oldest.value or b"")
+
+
+@dataclass(slots=True)
+class PendingCancel:
+    """A cancel of a leased job, until its subworker has answered."""
+
+    reason: str
+    waiting: list[tuple[CancelRequest, int]] = field(default_factory=list)
+
+
+class Memory:
+    """The core's state between two turns."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.lanes: dict[LaneKey, Lane] = {}
+        self.lanes_by_number: dict[int, Lane] = {}
+        self.jobs: dict[bytes, JobRow] = {}
+        """Ready jobs of the windows, and all leased ones."""
+        self.sessions: dict[bytes, Session] = {}
+        self.recent = RecentResults()
+        self.cancels: dict[bytes, PendingCancel] = {}
+        self.early_cancels: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
+        """Cancels that overtook their submission: until when (monotonic), and why."""
+        self.payload_bytes = 0
+        self.next_key = snapshot.key_ceiling + 1
+        self.key_ceiling = snapshot.key_ceiling
+        self.next_token = snapshot.token_ceiling + 1
+        self.token_ceiling = snapshot.token_ceiling
+        self.next_due_at = snapshot.next_due_at
+        self.roster_version = 0
+        self.callbacks_made = 0
+        for number, key in snapshot.lanes:
+            self.add_lane(Lane(number, key, stored=snapshot.queued.get(number, 0)))
+        self.next_lane = max((row.lane for row in snapshot.lanes), default=0) + 1
+
+    def add_lane(self, lane: Lane) -> None:
+        self.lanes[lane.key] = lane
+        self.lanes_by_number[lane.number] = lane
+
+
+class Draft:
+    """One turn of the loop: rows to save, commands to carry out, changes to memory."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.commands: list[Command] = []
+        self.saves = Saves()
+        self.inserted: dict[bytes, JobRow] = {}
+        self.changed: dict[bytes, JobRow] = {}
+        self.finished: dict[bytes, FinishRow] = {}
+        self._jobs: dict[bytes, JobRow | None] = {}
+        self._lane_drafts: dict[int, LaneDraft] = {}
+        self._new_lanes: dict[LaneKey, Lane] = {}
+        self._held: list[tuple[Session, bytes]] = []
+        self._released: list[tuple[Session, bytes, tuple[int, int]]] = []
+        self.next_key = memory.next_key
+        self.next_token = memory.next_token
+        self.next_due_at = memory.next_due_at
+        self.payload_bytes = memory.payload_bytes
+        self.settled_cancels: list[bytes] = []
+        self.expired_sessions: list[Session] = []
+
+    # -- numbers ----------------------------------------------------------------------------
+
+    def new_key(self) -> int:
+        """A number never used before: a job's key, or a later position."""
+        self.next_key += 1
+        return self.next_key - 1
+
+    def new_token(self) -> int:
+        """A fencing token, larger than all before it."""
+        self.next_token += 1
+        return self.next_token - 1
+
+    # -- jobs -------------------------------------------------------------------------------
+
+    def job(self, job_id: bytes) -> JobRow | None:
+        """A job that memory holds, as this draft leaves it."""
+        if job_id in self._jobs:
+            return self._jobs[job_id]
+        return self.memory.jobs.get(job_id)
+
+    def insert(self, job: JobRow) -> None:
+        """A new job, for the store; `load` makes memory hold it, too."""
+        self.inserted[job.id] = job
+
+    def move(self, before: JobRow, after: JobRow, *, keep: bool) -> None:
+        """A job's next state; ``keep``: memory holds it."""
+        if after.status is not before.status and after.status not in MOVES[before.status]:
+            check_move(id_text(before.id), before.status, after.status)
+        stored = self.inserted.get(after.id)
+        if stored is None:
+            self.changed[after.id] = after
+        elif after.payload is None:
+            # The row that is written carries the arguments even where memory does not.
+            self.inserted[after.id] = JobRow._make((*after[:-1], stored.payload))
+        else:
+            self.inserted[after.id] = after
+        self._jobs[after.id] = after if keep else None
+
+    def finish(self, job: JobRow, row: FinishRow) -> None:
+        """The end of a job. Its lane is not touched: the entry left there is skipped later."""
+        check_move(id_text(job.id), job.status, row.status)
+        self.changed.pop(job.id, None)
+        self.finished[job.id] = row
+        self._jobs[job.id] = None
+
+    def load(self, job: JobRow) -> None:
+        """Memory will hold this job from now on."""
+        self._jobs[job.id] = job
+
+    def window_row(self, job: JobRow) -> JobRow:
+        """The job as the window may hold it: without its arguments once they are too many."""
+        if job.payload is None:
+            return job
+        if self.payload_bytes + len(job.payload) > WINDOW_PAYLOAD_BYTES:
+            return without_payload(job)
+        self.payload_bytes += len(job.payload)
+        return job
+
+    # -- lanes ------------------------------------------------------------------------------
+
+    def lane(self, key: LaneKey) -> LaneDraft:
+        """The lane with this key; a new one is made if there is none."""
+        lane = self.memory.lanes.get(key) or self._new_lanes.get(key)
+        if lane is None:
+            lane = Lane(self.memory.next_lane + len(self._new_lanes), key)
+            self._new_lanes[key] = lane
+            self.saves.lanes.append(LaneRow(lane.number, key))
+        return self.lane_draft(lane)
+
+    def lane_draft(self, lane: Lane) -> LaneDraft:
+        """This turn's view of a lane."""
+        draft = self._lane_drafts.get(lane.number)
+        if draft is None:
+            draft = self._lane_drafts[lane.number] = LaneDraft(lane)
+        return draft
+
+    def lane_of(self, job: JobRow) -> LaneDraft:
+        """This turn's view of the lane a job belongs to."""
+        lane = self.memory.lanes_by_number.get(job.lane)
+        if lane is None:
+            lane = next(new for new in self._new_lanes.values() if new.number == job.lane)
+        return self.lane_draft(lane)
+
+    def all_lanes(self) -> list[Lane]:
+        """Every lane, new ones included."""
+        return [*self.memory.lanes.values(), *self._new_lanes.values()]
+
+    # -- credit -----------------------------------------------------------------------------
+
+    def hold(self, session: Session, job_id: bytes, pool: int, priority: int) -> None:
+        """Count a job against a session's credit, undone if this turn is dropped."""
+        session.hold(job_id, pool, priority)
+        self._held.append((session, job_id))
+
+    def release(self, session: Session, job_id: bytes) -> None:
+        """Stop counting a job, undone if this turn is dropped."""
+        entry = session.held.get(job_id)
+        if entry is not None:
+            session.release(job_id)
+            self._released.append((session, job_id, entry))
+
+    # -- the end of the turn ----------------------------------------------------------------
+
+    def seal(self) -> None:
+        """Put the rows together; nothing may be added afterwards."""
+        saves, memory = self.saves, self.memory
+        saves.inserts = list(self.inserted.values())
+        saves.updates = list(self.changed.values())
+        saves.finishes = list(self.finished.values())
+        if self.next_key > memory.key_ceiling:
+            saves.key_ceiling = self.next_key + NUMBERS_AHEAD
+        if self.next_token > memory.token_ceiling:
+            saves.token_ceiling = self.next_token + NUMBERS_AHEAD
+
+    def apply(self) -> None:
+        """The store has it: memory follows."""
+        memory = self.memory
+        for lane in self._new_lanes.values():
+            memory.add_lane(lane)
+        memory.next_lane += len(self._new_lanes)
+        for lane_draft in self._lane_drafts.values():
+            lane_draft.apply()
+        self._apply_jobs()
+        for row in self.finished.values():
+            memory.recent.put(row)
+        for session in self.expired_sessions:
+            if session.origin is None and not session.held:
+                memory.sessions.pop(session.incarnation, None)
+        for job_id in self.settled_cancels:
+            memory.cancels.pop(job_id, None)
+        memory.callbacks_made += len(self.saves.callbacks)
+        memory.next_key = self.next_key
+        memory.next_token = self.next_token
+        memory.next_due_at = self.next_due_at
+        memory.key_ceiling = self.saves.key_ceiling or memory.key_ceiling
+        memory.token_ceiling = self.saves.token_ceiling or memory.token_ceiling
+
+    def _apply_jobs(self) -> None:
+        jobs = self.memory.jobs
+        for job_id, job in self._jobs.items():
+            before = jobs.get(job_id)
+            if before is not None and before.payload is not None:
+                self.payload_bytes -= len(before.payload)
+            if job is None:
+                jobs.pop(job_id, None)
+                continue
+            if job.payload is not None and job.status is TaskStatus.RUNNING:
+                if before is None:
+                    self.payload_bytes -= len(job.payload)
+                job = without_payload(job)
+            jobs[job_id] = job
+        self.memory.payload_bytes = max(0, self.payload_bytes)
+
+    def drop(self) -> None:
+        """The store does not have it: nothing happened."""
+        for session, job_id, (pool, priority) in self._released:
+            session.hold(job_id, pool, priority)
+        for session, job_id in self._held:
+            session.release(job_id)
+
+
+def without_payload(job: JobRow) -> JobRow:
+    """The same job, its arguments left to the store."""
+    return JobRow._make((*job[:-1], None))

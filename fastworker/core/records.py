@@ -1,0 +1,255 @@
+"""The nouns every layer shares: priorities, statuses, jobs, outcomes and the rows the store keeps.
+
+Nothing here acts. ``NamedTuple`` is used for what exists once per job (cheap to make, immutable),
+frozen slotted dataclasses for the rest.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+DEFAULT_QUEUE: Final = "default"
+DEFAULT_TENANT: Final = "default"
+
+MAX_NAME_LENGTH: Final = 200
+"""Characters of a task, queue or worker name: room for dotted paths, small enough for logs."""
+
+MAX_PAYLOAD_BYTES: Final = 1_048_576
+"""Largest arguments or result carried inline (1 MiB)."""
+
+
+class TaskPriority(enum.IntEnum):
+    """How urgent a job is. Strict: a more urgent job is always handed out first."""
+
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
+    CRITICAL = 3
+
+
+class TaskStatus(enum.StrEnum):
+    """Where a job is in its life. The same words everywhere, inside and outside."""
+
+    WAITING = "waiting"
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCESS = "success"
+    FAILURE = "failure"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    DEAD = "dead"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a job in this status has ended for good."""
+        return self in TERMINAL
+
+
+TERMINAL: Final = frozenset(
+    {
+        TaskStatus.SUCCESS,
+        TaskStatus.FAILURE,
+        TaskStatus.CANCELLED,
+        TaskStatus.EXPIRED,
+        TaskStatus.DEAD,
+    }
+)
+
+STATUS_CODES: Final[tuple[TaskStatus, ...]] = tuple(TaskStatus)
+"""Status by its stable number (position), as the wire and the store write it."""
+STATUS_NUMBERS: Final[dict[TaskStatus, int]] = {s: n for n, s in enumerate(STATUS_CODES)}
+
+
+class Now(NamedTuple):
+    """One reading of both clocks, handed to the core with every batch.
+
+    Args:
+        wall: seconds since the epoch, UTC; for schedules and everything stored.
+        monotonic: seconds on a clock that never jumps; for leases and time-outs.
+    """
+
+    wall: float
+    monotonic: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """How a job stands, as the client sees it.
+
+    ``result`` holds the task's return value when ``status`` is SUCCESS; ``error`` and
+    ``traceback`` are text. Times are aware UTC. ``reason`` says why a job is DEAD, or why a
+    waiting one waits.
+    """
+
+    task_id: str
+    status: TaskStatus
+    result: Any = None
+    error: str | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    reason: str | None = None
+    traceback: str | None = None
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """What a submission asks for beyond task, queue and priority; one shared object if default.
+
+    Args:
+        keep_result: False keeps no result value once the job has ended.
+        on_lost: ``"retry"`` (at least once) or ``"fail"`` (at most once).
+        callback: where completion is announced: ``ws://…``, ``tcp://…``, ``client:<hex id>``
+            for the submitter's own connection, or None.
+        callback_data: opaque sealed value handed back with the callback.
+        callback_token: id of the token that signs the callback (the submitter's).
+        parent: id of the job that submitted this one, if any.
+    """
+
+    keep_result: bool = True
+    on_lost: str = "retry"
+    callback: str | None = None
+    callback_data: bytes | None = None
+    callback_token: str | None = None
+    parent: bytes | None = None
+
+
+DEFAULT_OPTIONS: Final = JobOptions()
+
+
+class LaneKey(NamedTuple):
+    """What jobs must share to wait in one line: FIFO inside it, compared by position across."""
+
+    tenant: str
+    queue: str
+    priority: int
+    task: str
+
+
+class LaneRow(NamedTuple):
+    """A lane with the small integer that job rows refer to it by."""
+
+    lane: int
+    key: LaneKey
+
+
+class JobRow(NamedTuple):
+    """A job as the store keeps it, and as the core holds it while it is in memory.
+
+    ``position`` orders ready jobs of a lane (None unless QUEUED). ``due_at`` (wall seconds) is the
+    next moment at which time alone changes this job: the earlier of ready time and expiry while
+    SCHEDULED, the expiry (or None) while QUEUED, None otherwise.
+    ``token`` and ``session`` name the current or last lease (0 / None before the first).
+    """
+
+    key: int
+    id: bytes
+    lane: int
+    status: TaskStatus
+    position: int | None
+    ready_at: float | None
+    expires_at: float | None
+    due_at: float | None
+    submitted_at: float
+    token: int
+    session: bytes | None
+    attempts: int
+    deaths: int
+    started_at: float | None
+    options: JobOptions
+    payload: bytes | None
+    """Sealed arguments; None when they are in the store only."""
+
+
+class Failure(NamedTuple):
+    """Why an attempt did not succeed, as text: nothing here is ever imported or evaluated."""
+
+    type_name: str
+    message: str
+    traceback: str
+    reason: str
+
+
+class FinishRow(NamedTuple):
+    """The end of a job: its last columns and its result, written in one transaction."""
+
+    key: int
+    id: bytes
+    status: TaskStatus
+    token: int
+    attempts: int
+    started_at: float | None
+    finished_at: float
+    value: bytes | None
+    failure: Failure | None
+    keep_payload: bool
+    """Dead letters keep their arguments; successes drop them."""
+
+
+class CallbackRow(NamedTuple):
+    """One callback to deliver: made in the transaction that ends its job."""
+
+    delivery: bytes
+    """16 random bytes: the delivery id."""
+    job_id: bytes
+    job_key: int
+    address: str
+    token_id: str
+    data: bytes | None
+    made_at: float
+    next_attempt_at: float
+    attempts: int
+
+
+@dataclass(slots=True)
+class Saves:
+    """Everything one turn of the loop writes, in one transaction, as columns of rows."""
+
+    lanes: list[LaneRow] = field(default_factory=list)
+    inserts: list[JobRow] = field(default_factory=list)
+    updates: list[JobRow] = field(default_factory=list)
+    """Jobs already stored; the payload is never rewritten."""
+    finishes: list[FinishRow] = field(default_factory=list)
+    """Jobs already stored (or inserted in this same transaction) that end."""
+    callbacks: list[CallbackRow] = field(default_factory=list)
+    key_ceiling: int | None = None
+    token_ceiling: int | None = None
+    """Numbers up to a ceiling may be used without asking the store again."""
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.lanes
+            or self.inserts
+            or self.updates
+            or self.finishes
+            or self.callbacks
+            or self.key_ceiling is not None
+            or self.token_ceiling is not None
+        )
+
+
+class JobView(NamedTuple):
+    """A job and, if it has ended and is still kept, its outcome: what reads return."""
+
+    id: bytes
+    task: str
+    queue: str
+    priority: int
+    status: TaskStatus
+    submitted_at: float
+    ready_at: float | None
+    expires_at: float | None
+    started_at: float | None
+    finished_at: float | None
+    attempts: int
+    token: int
+    session: bytes | None
+    result_kept: bool
+    """False once the result has been pruned (the tombstone remains) or was never kept."""
+    value: bytes | None
+    failure: Failure | None
+    reason: str | None

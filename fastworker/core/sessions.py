@@ -1,0 +1,107 @@
+"""Subworkers as the core sees them: what they can run, what they hold, until when.
+
+A session is one subworker process (its incarnation), over any number of connections.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from fastworker.core.facts import Registration
+from fastworker.core.records import TaskPriority
+
+ALL_QUEUES: Final = "*"
+"""In a subworker's queues: it serves every queue."""
+
+PRIORITIES: Final = len(TaskPriority)
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One subworker.
+
+    Args:
+        pools, prefetch: slots, and jobs it takes beyond them, by pool.
+        held: pool and priority of every job it has on lease, by job id.
+        outstanding: number of held jobs by pool and priority.
+        lease_until: monotonic seconds.
+        origin: its connection; None while it is not connected.
+        known: False after a restart, until it comes back and says what it can do.
+        lapsed: its lease ran out; it gets nothing until it is heard again.
+    """
+
+    incarnation: bytes
+    lease_until: float
+    label: str = ""
+    queues: frozenset[str] = frozenset()
+    tasks: dict[str, int] = field(default_factory=dict)
+    signatures: dict[str, str] = field(default_factory=dict)
+    pools: tuple[int, ...] = (0, 0)
+    prefetch: tuple[int, ...] = (0, 0)
+    local: bool = False
+    origin: object | None = None
+    known: bool = False
+    lapsed: bool = False
+    host: str = ""
+    pid: int = 0
+    held: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    outstanding: list[list[int]] = field(
+        default_factory=lambda: [[0] * PRIORITIES for _ in range(2)]
+    )
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether jobs may be sent to it."""
+        return self.origin is not None and not self.lapsed
+
+    def can_run(self, task: str, queue: str) -> bool:
+        """Whether it is connected, knows the task and serves the queue (``*``: every queue)."""
+        return (
+            self.is_reachable
+            and task in self.tasks
+            and (queue in self.queues or ALL_QUEUES in self.queues)
+        )
+
+    def describe(self, registration: Registration) -> None:
+        """Take over what a registration says."""
+        self.label = registration.label
+        self.queues = registration.queues
+        self.tasks = registration.tasks
+        self.signatures = registration.signatures
+        self.pools = registration.pools
+        self.prefetch = registration.prefetch
+        self.local = registration.local
+        self.host = registration.host
+        self.pid = registration.pid
+        self.origin = registration.origin
+        self.known = True
+
+    def hold(self, job_id: bytes, pool: int, priority: int) -> None:
+        """Count a job it now has on lease."""
+        self.held[job_id] = (pool, priority)
+        self.outstanding[pool][priority] += 1
+
+    def release(self, job_id: bytes) -> None:
+        """Stop counting a job; unknown ones are ignored."""
+        entry = self.held.pop(job_id, None)
+        if entry is not None:
+            self.outstanding[entry[0]][entry[1]] -= 1
+
+    def has_room(self, pool: int, priority: int, *, for_prefetch: bool = True) -> bool:
+        """Whether it may be sent one more job of this urgency.
+
+        Less urgent jobs it holds do not count against a more urgent one, which overtakes them
+        in every channel on its way; in all it never holds more than twice its slots beyond
+        that.
+        """
+        slots = self.pools[pool]
+        if slots <= 0:
+            return False
+        counts = self.outstanding[pool]
+        limit = slots + self.prefetch[pool] if for_prefetch else slots
+        return sum(counts[priority:]) < limit and sum(counts) < limit + slots
+
+    def load(self, pool: int) -> float:
+        """Held jobs per slot: what balancing compares."""
+        return sum(self.outstanding[pool]) / max(1, self.pools[pool])

@@ -1,0 +1,1 @@
+"""The runner: the child process in which user code runs, and nothing that must survive it."""

@@ -1,0 +1,130 @@
+"""``python -m fastworker.runner``: started by a subworker, with its two ends of socketpairs."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+from fastworker.errors import FastWorkerError
+from fastworker.runner.channel import Channel, framed
+from fastworker.runner.failures import failure_from
+from fastworker.runner.watchdog import start_watchdog
+from fastworker.runner.wiring import RunnerLimits, run_service
+from fastworker.tasks import Runtime, load_task_modules, registry
+from fastworker.wire.codec import encode
+from fastworker.wire.messages import RunnerFailed
+
+EXIT_USAGE = 2
+"""The task modules do not load: a mistake in the settings or in the modules."""
+
+_log = logging.getLogger("fastworker.runner")
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerArguments:
+    """The command line of a runner, which only subworkers write."""
+
+    data: int
+    control: int
+    task_modules: tuple[str, ...]
+    runtime: Runtime
+    limits: RunnerLimits
+    label: str
+
+
+def parse_arguments(arguments: Sequence[str]) -> RunnerArguments:
+    """Read the command line; exits with 2 and a sentence if it does not fit."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fastworker.runner",
+        description="Runs the jobs of one subworker. Subworkers start it; it is of no other use.",
+    )
+    parser.add_argument("--data-fd", type=int, required=True)
+    parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--task-modules", default="")
+    parser.add_argument("--async-runtime", choices=("asyncio", "trio"), default="asyncio")
+    parser.add_argument("--concurrency", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=32)
+    parser.add_argument("--label", default="runner")
+    given = parser.parse_args(arguments)
+    return RunnerArguments(
+        data=given.data_fd,
+        control=given.control_fd,
+        task_modules=tuple(name for name in given.task_modules.split(",") if name),
+        runtime="trio" if given.async_runtime == "trio" else "asyncio",
+        limits=RunnerLimits(concurrency=given.concurrency, threads=given.threads),
+        label=given.label,
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run until the subworker says stop; returns the exit code."""
+    given = parse_arguments(arguments)
+    data = socket.socket(fileno=given.data)
+    control = socket.socket(fileno=given.control)
+    for sock in (data, control):
+        sock.set_inheritable(False)
+    # First of all: importing user modules may take for ever.
+    start_watchdog(control)
+    _leave_signals_to_the_parent(data, control)
+    _log.debug("runner %s starts", given.label)
+    failure = _load(given.task_modules)
+    if failure is not None:
+        data.setblocking(True)
+        data.sendall(framed(encode([RunnerFailed(message=failure)])))
+        return EXIT_USAGE
+    run_service(
+        Channel(data),
+        list(registry),
+        default_runtime=given.runtime,
+        limits=given.limits,
+        pid=os.getpid(),
+    )
+    return 0
+
+
+def _load(task_modules: Sequence[str]) -> str | None:
+    """Import the task modules; a sentence if that fails."""
+    try:
+        load_task_modules(task_modules)
+    except FastWorkerError as error:
+        return str(error)
+    except BaseException as error:  # importing runs user code, which may even exit
+        _log.exception("a task module cannot be imported")
+        failure = failure_from(error)
+        return f"a task module cannot be imported: {failure.type_name}: {failure.message}"
+    return None
+
+
+def _leave_signals_to_the_parent(*sockets: socket.socket) -> None:
+    """Ctrl-C and SIGTERM are for the subworker, which stops its runners in order.
+
+    They are caught and dropped, not ignored: what tasks start would inherit that.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _drop)
+    if sys.stderr is not None:
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
+
+    def after_fork() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for sock in sockets:
+            sock.close()
+
+    os.register_at_fork(after_in_child=after_fork)
+
+
+def _drop(number: int, frame: FrameType | None) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

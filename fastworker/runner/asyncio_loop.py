@@ -1,0 +1,157 @@
+"""asyncio, on uvloop if it is installed: in the main thread, or in a thread of its own.
+
+Each attempt is an `asyncio.Task` with a context of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+from fastworker.runner.assignment import Assignment
+from fastworker.runner.attempt import run_coroutine
+from fastworker.runner.channel import Channel
+from fastworker.runner.handover import Handover
+from fastworker.runner.reactor import Finish, Reactor, Start
+from fastworker.runner.runtimes import trio_in_asyncio
+from fastworker.runner.watchdog import end_broken, start_loop_thread
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+class AsyncioReactor:
+    """`Reactor` on the asyncio loop of the main thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, channel: Channel) -> None:
+        self._loop = loop
+        self._channel = channel
+        self._ended: asyncio.Future[None] = loop.create_future()
+
+    def _guarded(self, function: Callable[[], None]) -> Callable[[], None]:
+        # asyncio only logs what a callback raises; a runner that lost its footing must end.
+        def call() -> None:
+            try:
+                function()
+            except BaseException:
+                end_broken()
+
+        return call
+
+    def soon(self, function: Callable[[], None]) -> None:
+        self._loop.call_soon(self._guarded(function))
+
+    def post(self, function: Callable[[], None]) -> None:
+        self._loop.call_soon_threadsafe(self._guarded(function))
+
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        self._loop.call_later(seconds, self._guarded(function))
+
+    def watch_readable(self, on_readable: Callable[[], None]) -> None:
+        """Call it whenever the channel has something to read."""
+        self._loop.add_reader(self._channel.socket.fileno(), self._guarded(on_readable))
+
+    def watch_writable(self, on_writable: Callable[[], None] | None) -> None:
+        descriptor = self._channel.socket.fileno()
+        if on_writable is None:
+            self._loop.remove_writer(descriptor)
+        else:
+            self._loop.add_writer(descriptor, self._guarded(on_writable))
+
+    def stop(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    async def wait_stopped(self) -> None:
+        """Until `stop`."""
+        try:
+            await self._ended
+        finally:
+            self._loop.remove_reader(self._channel.socket.fileno())
+            self._loop.remove_writer(self._channel.socket.fileno())
+
+
+class AsyncioStarter:
+    """Starts attempts on a running loop. In the thread of the loop only."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, finish: Finish) -> None:
+        self._loop = loop
+        self._finish = finish
+
+    def start(self, assignment: Assignment) -> None:
+        """Start the attempt; its ending goes to ``finish``, in this thread."""
+        assignment.held = self._loop.create_task(self._run(assignment), name=assignment.route.task)
+
+    async def _run(self, assignment: Assignment) -> None:
+        ending = await run_coroutine(assignment, advice=trio_in_asyncio, passes=_passes)
+        self._finish(assignment, ending)
+
+
+def _passes(error: BaseException) -> bool:
+    # Nothing around an attempt cancels it, so a cancellation is the task's own doing.
+    return False
+
+
+def run_asyncio(
+    channel: Channel,
+    wire_up: Callable[[Reactor, Callable[[Finish], Start]], Callable[[], None]],
+) -> None:
+    """Run the runner on asyncio, in this thread, until its reactor is stopped.
+
+    Args:
+        wire_up: gets the reactor and a maker of starters for this loop; returns what to call
+            when the channel has bytes.
+    """
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        reactor = AsyncioReactor(loop, channel)
+        reactor.watch_readable(wire_up(reactor, lambda finish: AsyncioStarter(loop, finish).start))
+        await reactor.wait_stopped()
+
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        try:
+            runner.run(main())
+        except BaseException:  # user code has stopped the loop
+            end_broken()
+
+
+class AsyncioThread:
+    """An asyncio loop in a thread of its own, which ends with the process."""
+
+    def __init__(self, finish: Finish) -> None:
+        """Start it; returns when the loop runs.
+
+        Args:
+            finish: called in the loop's thread with each ending.
+        """
+        self._finish = finish
+        self._ready = threading.Event()
+        self._incoming: Handover[Assignment]
+        start_loop_thread(self._run, name="fastworker-asyncio")
+        self._ready.wait()
+
+    def start(self, assignment: Assignment) -> None:
+        """Have the attempt started there. Any thread."""
+        self._incoming.put(assignment)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        starter = AsyncioStarter(loop, self._finish)
+        self._incoming = Handover(lambda drain: _post(loop, drain), starter.start)
+        self._ready.set()
+        await loop.create_future()
+
+
+def _post(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    loop.call_soon_threadsafe(function)

@@ -1,0 +1,146 @@
+"""One attempt from sealed arguments to sealed result. Nothing that user code does gets past here.
+
+Knows no sockets, slots or processes, so that the same pipeline can run inside a test. Only
+`run_coroutine` and `run_function` call user code, and they catch `BaseException` around it:
+``SystemExit`` in a task is that task's failure.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from fastworker.core.ids import id_text
+from fastworker.core.records import STATUS_NUMBERS, Failure, TaskStatus
+from fastworker.errors import NotSerializable, ProtocolError
+from fastworker.runner.assignment import Assignment
+from fastworker.runner.context import current_job
+from fastworker.runner.failures import failure_from, failure_said
+from fastworker.wire.values import PayloadTooLarge, open_call, seal_value
+
+_SUCCESS = STATUS_NUMBERS[TaskStatus.SUCCESS]
+_FAILURE = STATUS_NUMBERS[TaskStatus.FAILURE]
+_EXPIRED = STATUS_NUMBERS[TaskStatus.EXPIRED]
+_DEAD = STATUS_NUMBERS[TaskStatus.DEAD]
+
+
+class Ending(NamedTuple):
+    """How an attempt ended: a number of `STATUS_NUMBERS`, and a sealed value or a failure."""
+
+    status: int
+    value: bytes | None
+    failure: Failure | None
+
+
+async def run_coroutine(
+    assignment: Assignment,
+    *,
+    advice: Callable[[BaseException], str],
+    passes: Callable[[BaseException], bool],
+) -> Ending:
+    """Run an ``async def`` task on the loop of the caller.
+
+    Sets `current_job` in the caller's context, which must belong to this attempt alone.
+
+    Args:
+        advice: a sentence for failures whose cause the event loop knows better, or "".
+        passes: True for an exception that is the surroundings' own and must go on: the
+            cancellation of everything around this attempt.
+    """
+    current_job.set(assignment)
+    call = _call_of(assignment)
+    if isinstance(call, Ending):
+        return call
+    function, args, kwargs = call
+    try:
+        value = await function(*args, **kwargs)
+    except BaseException as error:
+        if passes(error):
+            raise
+        return _failed(assignment, error, function, args, kwargs, advice(error))
+    return _succeeded(assignment, value)
+
+
+def run_function(assignment: Assignment) -> Ending:
+    """Run a ``def`` task in the calling thread. Sets `current_job` as `run_coroutine` does."""
+    current_job.set(assignment)
+    call = _call_of(assignment)
+    if isinstance(call, Ending):
+        return call
+    function, args, kwargs = call
+    try:
+        value = function(*args, **kwargs)
+    except BaseException as error:
+        return _failed(assignment, error, function, args, kwargs, "")
+    return _succeeded(assignment, value)
+
+
+def expired(assignment: Assignment) -> Ending:
+    """The ending of a job that was not started because its time had passed."""
+    job = id_text(assignment.id)
+    message = f"job {job} ({assignment.route.task}) was not started: its deadline had passed"
+    return Ending(_EXPIRED, None, failure_said("JobExpired", message, reason="expired"))
+
+
+_Call = tuple[Callable[..., Any], list[Any], dict[str, Any]]
+
+
+def _call_of(assignment: Assignment) -> _Call | Ending:
+    definition = assignment.route.definition
+    if definition is None:
+        name = assignment.route.task
+        message = (
+            f"this worker knows no task {name!r}; it is not in its --task-modules, or was renamed"
+        )
+        return Ending(_FAILURE, None, failure_said("UnknownTask", message))
+    try:
+        args, kwargs = open_call(assignment.payload)
+    except ProtocolError as error:
+        message = f"the arguments of job {id_text(assignment.id)} are damaged: {error}"
+        return Ending(_DEAD, None, failure_said("JobDead", message, reason="corrupt"))
+    return definition.function, args, kwargs
+
+
+def _succeeded(assignment: Assignment, value: object) -> Ending:
+    # A result that cannot travel is not tried again: the next one would be of the same kind.
+    try:
+        sealed = seal_value(value, what=f"the result of task {assignment.route.task!r}")
+    except PayloadTooLarge as error:
+        return Ending(_FAILURE, None, failure_said("ResultTooLarge", str(error)))
+    except NotSerializable as error:
+        return Ending(_FAILURE, None, failure_said("ResultNotSerializable", str(error)))
+    except BaseException as error:  # looking into a user's object may run user code
+        failure = failure_from(error)._replace(type_name="ResultNotSerializable")
+        return Ending(_FAILURE, None, failure)
+    return Ending(_SUCCESS, sealed, None)
+
+
+def _failed(
+    assignment: Assignment,
+    error: BaseException,
+    function: Callable[..., Any],
+    args: list[Any],
+    kwargs: dict[str, Any],
+    advice: str,
+) -> Ending:
+    if isinstance(error, TypeError):
+        misfit = _misfit(function, args, kwargs)
+        if misfit is not None:
+            message = f"the arguments do not fit task {assignment.route.task!r}: {misfit}"
+            return Ending(_FAILURE, None, failure_said("ArgumentError", message))
+    return Ending(_FAILURE, None, failure_from(error, advice=advice))
+
+
+def _misfit(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> str | None:
+    """Why these arguments cannot be passed, asked only after a `TypeError`: a check before
+    every call would cost more than the call."""
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):
+        return None
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        return str(error)
+    return None

@@ -1,0 +1,358 @@
+"""Takes jobs from the data channel, starts them as slots allow, and tells how they ended.
+
+Everything here belongs to the main thread; the methods that may be called from other threads say
+so. No function here waits or calls user code.
+
+A turn reads the channel and then starts at most `STARTS_PER_TURN` jobs, so that an urgent job
+that arrives overtakes all that have not started. What the runner has to say gathers while the
+loop turns and leaves as one frame, without lingering.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import repeat
+from typing import cast
+
+from fastworker.core.ids import split_ids
+from fastworker.runner.assignment import Assignment, Route
+from fastworker.runner.attempt import Ending, expired
+from fastworker.runner.channel import Channel, ChannelClosed
+from fastworker.runner.handover import Handover
+from fastworker.runner.outcomes import OutcomeBatch
+from fastworker.runner.reactor import Reactor
+from fastworker.runner.ready import ReadyJobs
+from fastworker.runner.slots import Slots
+from fastworker.runner.watchdog import end_process_group
+from fastworker.wire.codec import decode, encode
+from fastworker.wire.messages import (
+    Assign,
+    Handback,
+    Message,
+    Relay,
+    RunnerSlots,
+    RunnerStop,
+    Started,
+    Withdraw,
+    Withdrawn,
+)
+
+STARTS_PER_TURN = 16
+"""Between two looks at the channel: the hand-over that an urgent job may have to wait for."""
+
+ANNOUNCE_SECONDS = 0.1
+"""Jobs that run longer are reported as started; shorter ones cost no message."""
+
+FLUSH_BYTES = 4 * 1024 * 1024
+"""A frame is sent before its values pass this: with one more value it stays below the limit."""
+
+MAX_UNSENT_BYTES = 8 * 1024 * 1024
+"""Nothing more is started while the subworker leaves more than this unread."""
+
+RouteFinder = Callable[[str, int], Route]
+"""From a task's name and the pool its job was sent for."""
+
+
+class RunnerService:
+    """The runner but for its event loops. Call `on_readable` whenever the channel has bytes."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        reactor: Reactor,
+        *,
+        slots: tuple[int, ...],
+        find_route: RouteFinder,
+        on_relay: Callable[[Relay], None],
+    ) -> None:
+        self._channel = channel
+        self._reactor = reactor
+        self._slots = Slots(slots)
+        self._ready = ReadyJobs(pools=len(slots))
+        self._find_route = find_route
+        self._on_relay = on_relay
+        self._running: dict[int, Assignment] = {}
+        self._outcomes = OutcomeBatch()
+        self._outbox: list[Message] = []
+        self._outbox_bytes = 0
+        self._unsent_callbacks: list[Callable[[], None]] = []
+        self._turn_due = False
+        self._flush_due = False
+        self._timer_set = False
+        self._stopping = False
+        self._ended = Handover[tuple[Assignment, Ending]](reactor.post, self._take_ended)
+        self._relays = Handover[tuple[Relay, Callable[[], None]]](reactor.post, self._take_relay)
+        self._waits = Handover[tuple[Assignment, int]](reactor.post, self._take_wait)
+
+    # --- turns ----------------------------------------------------------------------------
+
+    def on_readable(self) -> None:
+        """Read what has arrived and start what may start."""
+        self._turn()
+
+    def _turn_soon(self) -> None:
+        if not self._turn_due:
+            self._turn_due = True
+            self._reactor.soon(self._scheduled_turn)
+
+    def _scheduled_turn(self) -> None:
+        self._turn_due = False
+        self._turn()
+
+    def _turn(self) -> None:
+        try:
+            frames = self._channel.receive()
+        except ChannelClosed:
+            end_process_group()
+            return
+        for frame in frames:
+            for message in decode(frame):
+                self._take_message(message)
+        self._start_some()
+
+    def _start_some(self) -> None:
+        if self._channel.unsent_bytes > MAX_UNSENT_BYTES:
+            return
+        for _ in range(STARTS_PER_TURN):
+            assignment = self._ready.take(self._slots.free)
+            if assignment is None:
+                return
+            self._start(assignment)
+        self._turn_soon()
+
+    def _start(self, assignment: Assignment) -> None:
+        now = time.monotonic()
+        limit = assignment.start_before
+        if limit is not None and now >= limit:
+            self._tell_ended(assignment, expired(assignment))
+            return
+        assignment.started = now
+        assignment.started_wall = time.time()
+        self._slots.take(assignment.route.pool)
+        self._running[assignment.token] = assignment
+        if not self._timer_set:
+            self._timer_set = True
+            self._reactor.later(ANNOUNCE_SECONDS, self._announce_started)
+        assignment.route.start(assignment)
+
+    # --- what the subworker says ----------------------------------------------------------
+
+    def _take_message(self, message: Message) -> None:
+        if isinstance(message, Assign):
+            self._take_assign(message)
+        elif isinstance(message, Relay):
+            self._on_relay(message)
+        elif isinstance(message, Withdraw):
+            self._take_withdraw(message)
+        elif isinstance(message, RunnerStop):
+            self._take_stop()
+
+    def _take_assign(self, message: Assign) -> None:
+        now = time.monotonic()
+        specs = [
+            (self._find_route(cast(str, task), cast(int, pool)), cast(int, priority))
+            for task, priority, pool, _ in message.specs
+        ]
+        columns = zip(
+            split_ids(message.ids),
+            message.tokens,
+            message.payloads,
+            message.attempts,
+            repeat(0) if message.which is None else message.which,
+            repeat(None) if message.budget is None else message.budget,
+            strict=False,
+        )
+        put, ready, running = self._ready.put, self._ready, self._running
+        for job_id, token, payload, attempt, which, budget in columns:
+            if token in running or token in ready:
+                continue
+            route, priority = specs[which]
+            limit = None if budget is None else now + budget
+            put(Assignment(job_id, token, route, priority, payload, attempt, limit))
+        if self._stopping:
+            self._hand_back()
+
+    def _take_withdraw(self, message: Withdraw) -> None:
+        taken = bytes(self._ready.withdraw(token) for token in message.tokens)
+        self.tell(Withdrawn(ids=message.ids, tokens=message.tokens, taken=taken))
+
+    def _take_stop(self) -> None:
+        self._stopping = True
+        self._hand_back()
+        self._stop_if_done()
+
+    def _hand_back(self) -> None:
+        left = self._ready.clear()
+        if left:
+            self.tell(
+                Handback(
+                    ids=b"".join(each.id for each in left),
+                    tokens=[each.token for each in left],
+                    started=bytes(len(left)),
+                    reason="drain",
+                )
+            )
+
+    def _stop_if_done(self) -> None:
+        busy = self._running or self._flush_due or self._channel.unsent_bytes > 0
+        if self._stopping and not busy:
+            self._reactor.stop()
+
+    # --- what has ended -------------------------------------------------------------------
+
+    def finish(self, assignment: Assignment, ending: Ending) -> None:
+        """An attempt has ended. Main thread only."""
+        assignment.ended = time.monotonic()
+        self._take_ended((assignment, ending))
+
+    def finish_from_thread(self, assignment: Assignment, ending: Ending) -> None:
+        """An attempt has ended. Any thread."""
+        assignment.ended = time.monotonic()
+        self._ended.put((assignment, ending))
+
+    def _take_ended(self, ended: tuple[Assignment, Ending]) -> None:
+        assignment, ending = ended
+        assignment.held = None
+        del self._running[assignment.token]
+        pool = assignment.route.pool
+        if assignment.waits > 0:
+            # It left something behind that still waits: its slot is free already, and what the
+            # subworker was told of it is taken back.
+            assignment.waits = 0
+            self._slots.reclaim(pool)
+            self._flush_soon()
+        self._slots.give(pool)
+        self._tell_ended(assignment, ending)
+        if self._ready:
+            self._turn_soon()
+
+    def _tell_ended(self, assignment: Assignment, ending: Ending) -> None:
+        self._outcomes.add(assignment, ending, wall=time.time())
+        if self._outcomes.value_bytes > FLUSH_BYTES:
+            self._flush()
+        self._flush_soon()
+
+    def _announce_started(self) -> None:
+        self._timer_set = False
+        now = time.monotonic()
+        long: list[Assignment] = []
+        next_at: float | None = None
+        for assignment in self._running.values():
+            if assignment.announced:
+                continue
+            due = assignment.started + ANNOUNCE_SECONDS
+            if due > now:
+                # In order of their starts: all that follow are younger.
+                next_at = due
+                break
+            assignment.announced = True
+            long.append(assignment)
+        if long:
+            self.tell(
+                Started(
+                    ids=b"".join(each.id for each in long),
+                    tokens=[each.token for each in long],
+                    started_at=[each.started_wall or 0.0 for each in long],
+                )
+            )
+        if next_at is not None:
+            self._timer_set = True
+            self._reactor.later(next_at - now, self._announce_started)
+
+    # --- waiting jobs ---------------------------------------------------------------------
+
+    def lend_slot(self, assignment: Assignment) -> None:
+        """This running job waits for another: its slot may be used meanwhile. Any thread.
+
+        Every call is answered by one of `reclaim_slot`; only the first of several counts.
+        """
+        self._waits.put((assignment, +1))
+
+    def reclaim_slot(self, assignment: Assignment) -> None:
+        """It goes on, with a slot that may be one too many. Any thread."""
+        self._waits.put((assignment, -1))
+
+    def _take_wait(self, wait: tuple[Assignment, int]) -> None:
+        assignment, change = wait
+        if assignment.token not in self._running:
+            return
+        before = assignment.waits
+        assignment.waits += change
+        if before == 0:
+            self._slots.lend(assignment.route.pool)
+            self._turn_soon()
+        elif assignment.waits == 0:
+            self._slots.reclaim(assignment.route.pool)
+        else:
+            return
+        self._flush_soon()
+
+    # --- what we say ----------------------------------------------------------------------
+
+    def relay(self, message: Relay, on_sent: Callable[[], None]) -> None:
+        """Send a client's frame. Any thread.
+
+        Args:
+            on_sent: called in the main thread once the subworker keeps up.
+        """
+        self._relays.put((message, on_sent))
+
+    def _take_relay(self, item: tuple[Relay, Callable[[], None]]) -> None:
+        message, on_sent = item
+        self.tell(message, size_bytes=len(message.frame))
+        self._unsent_callbacks.append(on_sent)
+
+    def tell(self, message: Message, *, size_bytes: int = 0) -> None:
+        """Send a message with the next frame. Main thread only."""
+        if self._outbox_bytes + self._outcomes.value_bytes + size_bytes > FLUSH_BYTES:
+            self._flush()
+        self._outbox.append(message)
+        self._outbox_bytes += size_bytes
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._flush_due:
+            self._flush_due = True
+            self._reactor.soon(self._scheduled_flush)
+
+    def _scheduled_flush(self) -> None:
+        self._flush_due = False
+        self._flush()
+        self._stop_if_done()
+
+    def _flush(self) -> None:
+        messages = self._outbox
+        self._outbox = []
+        self._outbox_bytes = 0
+        changes = self._slots.take_changes()
+        if changes:
+            messages.append(RunnerSlots(changes=changes))
+        if len(self._outcomes):
+            messages.append(self._outcomes.take())
+        if messages:
+            self._send(self._channel.send, encode(messages))
+        self._call_unsent()
+
+    def _on_writable(self) -> None:
+        self._send(lambda _: self._channel.send_more(), b"")
+        if self._channel.unsent_bytes == 0:
+            self._reactor.watch_writable(None)
+            self._stop_if_done()
+        if self._channel.unsent_bytes <= MAX_UNSENT_BYTES and self._ready:
+            self._turn_soon()
+        self._call_unsent()
+
+    def _send(self, send: Callable[[bytes], None], frame: bytes) -> None:
+        try:
+            send(frame)
+        except ChannelClosed:
+            end_process_group()
+        if self._channel.unsent_bytes > 0:
+            self._reactor.watch_writable(self._on_writable)
+
+    def _call_unsent(self) -> None:
+        if self._unsent_callbacks and self._channel.unsent_bytes <= MAX_UNSENT_BYTES:
+            callbacks, self._unsent_callbacks = self._unsent_callbacks, []
+            for callback in callbacks:
+                callback()

@@ -1,0 +1,154 @@
+"""Trio: as the loop of the main thread, or in a thread of its own.
+
+Each attempt is a Trio task of one nursery, with a context of its own. It never raises into it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import trio
+
+from fastworker.runner.assignment import Assignment
+from fastworker.runner.attempt import run_coroutine
+from fastworker.runner.channel import Channel
+from fastworker.runner.handover import Handover
+from fastworker.runner.reactor import Finish, Reactor, Start
+from fastworker.runner.runtimes import asyncio_in_trio
+from fastworker.runner.watchdog import end_broken, start_loop_thread
+
+
+class TrioReactor:
+    """`Reactor` on the Trio loop of the main thread, in the nursery of `run_trio`."""
+
+    def __init__(self, nursery: trio.Nursery, channel: Channel) -> None:
+        self._nursery = nursery
+        self._channel = channel
+        self._token = trio.lowlevel.current_trio_token()
+        self._on_writable: Callable[[], None] | None = None
+        self._write_wanted = trio.Event()
+
+    def soon(self, function: Callable[[], None]) -> None:
+        self._token.run_sync_soon(function)
+
+    def post(self, function: Callable[[], None]) -> None:
+        self._token.run_sync_soon(function)
+
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        self._nursery.start_soon(_call_later, seconds, function)
+
+    def watch_writable(self, on_writable: Callable[[], None] | None) -> None:
+        self._on_writable = on_writable
+        if on_writable is not None:
+            self._write_wanted.set()
+
+    def stop(self) -> None:
+        self._nursery.cancel_scope.cancel()
+
+    async def read_forever(self, on_readable: Callable[[], None]) -> None:
+        """Call ``on_readable`` whenever the channel has something to read."""
+        while True:
+            await trio.lowlevel.wait_readable(self._channel.socket)
+            on_readable()
+
+    async def write_forever(self) -> None:
+        """Serve `watch_writable`."""
+        while True:
+            await self._write_wanted.wait()
+            self._write_wanted = trio.Event()
+            while self._on_writable is not None:
+                await trio.lowlevel.wait_writable(self._channel.socket)
+                # It may have been withdrawn while this task waited.
+                if self._on_writable is not None:
+                    self._on_writable()
+
+
+async def _call_later(seconds: float, function: Callable[[], None]) -> None:
+    await trio.sleep(seconds)
+    function()
+
+
+class TrioStarter:
+    """Starts attempts in a nursery. In the thread of its loop only."""
+
+    def __init__(self, nursery: trio.Nursery, finish: Finish) -> None:
+        self._nursery = nursery
+        self._finish = finish
+
+    def start(self, assignment: Assignment) -> None:
+        """Start the attempt; its ending goes to ``finish``, in this thread.
+
+        An attempt that is cancelled with the nursery has no ending.
+        """
+        self._nursery.start_soon(self._run, assignment, name=assignment.route.task)
+
+    async def _run(self, assignment: Assignment) -> None:
+        ending = await run_coroutine(
+            assignment, advice=asyncio_in_trio, passes=is_outer_cancellation
+        )
+        self._finish(assignment, ending)
+
+
+def is_outer_cancellation(error: BaseException) -> bool:
+    """Whether everything around the attempt is being cancelled, and this says so.
+
+    A `trio.Cancelled` that user code has kept and raises later is its own failure.
+    """
+    if trio.current_effective_deadline() != -float("inf"):
+        return False
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(trio.Cancelled) is not None
+    return isinstance(error, trio.Cancelled)
+
+
+def run_trio(
+    channel: Channel,
+    wire_up: Callable[[Reactor, Callable[[Finish], Start]], Callable[[], None]],
+) -> None:
+    """Run the runner on Trio, in this thread, until its reactor is stopped.
+
+    Args:
+        wire_up: gets the reactor and a maker of starters for this loop; returns what to call
+            when the channel has bytes.
+    """
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            reactor = TrioReactor(nursery, channel)
+            on_readable = wire_up(reactor, lambda finish: TrioStarter(nursery, finish).start)
+            nursery.start_soon(reactor.read_forever, on_readable)
+            nursery.start_soon(reactor.write_forever)
+
+    try:
+        trio.run(main)
+    except BaseException:
+        end_broken()
+
+
+class TrioThread:
+    """A Trio loop in a thread of its own, which ends with the process."""
+
+    def __init__(self, finish: Finish) -> None:
+        """Start it; returns when the loop runs.
+
+        Args:
+            finish: called in the loop's thread with each ending.
+        """
+        self._finish = finish
+        self._ready = threading.Event()
+        self._incoming: Handover[Assignment]
+        start_loop_thread(lambda: trio.run(self._serve), name="fastworker-trio")
+        self._ready.wait()
+
+    def start(self, assignment: Assignment) -> None:
+        """Have the attempt started there. Any thread."""
+        self._incoming.put(assignment)
+
+    async def _serve(self) -> None:
+        token = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as nursery:
+            starter = TrioStarter(nursery, self._finish)
+            self._incoming = Handover(token.run_sync_soon, starter.start)
+            self._ready.set()
+            await trio.sleep_forever()

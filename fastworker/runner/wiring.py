@@ -1,0 +1,106 @@
+"""Puts one runner together: its loops and threads, the tasks it knows, and the service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from fastworker.runner.ambient import Relays, serve_clients
+from fastworker.runner.assignment import Route
+from fastworker.runner.asyncio_loop import AsyncioThread, run_asyncio
+from fastworker.runner.channel import Channel
+from fastworker.runner.reactor import Finish, Reactor, Start
+from fastworker.runner.service import RunnerService
+from fastworker.runner.threads import ThreadCrew
+from fastworker.runner.trio_loop import TrioThread, run_trio
+from fastworker.tasks import Runtime, TaskDefinition
+from fastworker.tasks.definitions import ASYNC_POOL, THREAD_POOL
+from fastworker.wire.messages import RunnerReady
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerLimits:
+    """Jobs at once."""
+
+    concurrency: int
+    threads: int
+
+
+class Routes:
+    """From a task's name to what runs it, found once per task."""
+
+    def __init__(self, definitions: Mapping[str, TaskDefinition], default: Runtime) -> None:
+        self._definitions = definitions
+        self._default = default
+        self._starts: dict[Runtime, Start] = {}
+        self._start_in_thread: Start | None = None
+        self._found: dict[tuple[str, int], Route] = {}
+
+    @property
+    def other_runtime_needed(self) -> Runtime | None:
+        """The runtime that is not the default, if a task asks for it."""
+        for definition in self._definitions.values():
+            runtime = definition.runtime
+            if definition.pool == ASYNC_POOL and runtime not in (None, self._default):
+                return runtime
+        return None
+
+    def rows(self) -> list[list[object]]:
+        """The tasks as `RunnerReady` names them."""
+        return [[each.name, each.pool, each.signature] for each in self._definitions.values()]
+
+    def use(self, starts: Mapping[Runtime, Start], start_in_thread: Start) -> None:
+        """What starts attempts, by runtime, and in threads. Before the first `find`."""
+        self._starts.update(starts)
+        self._start_in_thread = start_in_thread
+
+    def find(self, task: str, pool: int) -> Route:
+        """The route of a task. One that is not known here keeps the pool it was sent for."""
+        route = self._found.get((task, pool))
+        if route is None:
+            route = self._found[task, pool] = self._new_route(task, pool)
+        return route
+
+    def _new_route(self, task: str, pool: int) -> Route:
+        definition = self._definitions.get(task)
+        if definition is not None:
+            pool = definition.pool
+        if pool == THREAD_POOL and self._start_in_thread is not None:
+            return Route(task, definition, THREAD_POOL, self._start_in_thread)
+        runtime = None if definition is None else definition.runtime
+        start = self._starts[runtime or self._default]
+        return Route(task, definition, ASYNC_POOL, start)
+
+
+def run_service(
+    channel: Channel,
+    definitions: Iterable[TaskDefinition],
+    *,
+    default_runtime: Runtime,
+    limits: RunnerLimits,
+    pid: int,
+) -> None:
+    """Serve the channel from this thread until `RunnerStop` and the end of all that runs."""
+    routes = Routes({each.name: each for each in definitions}, default_runtime)
+
+    def wire_up(reactor: Reactor, new_starter: Callable[[Finish], Start]) -> Callable[[], None]:
+        service = RunnerService(
+            channel,
+            reactor,
+            slots=(limits.concurrency, limits.threads),
+            find_route=routes.find,
+            on_relay=lambda message: relays.take(message),
+        )
+        relays = Relays(service)
+        serve_clients(service, relays)
+        crew = ThreadCrew(limit=limits.threads, finish=service.finish_from_thread)
+        starts = {default_runtime: new_starter(service.finish)}
+        other = routes.other_runtime_needed
+        if other is not None:
+            thread = TrioThread if other == "trio" else AsyncioThread
+            starts[other] = thread(service.finish_from_thread).start
+        routes.use(starts, crew.start)
+        service.tell(RunnerReady(pid=pid, tasks=routes.rows()))
+        return service.on_readable
+
+    (run_trio if default_runtime == "trio" else run_asyncio)(channel, wire_up)

@@ -1,0 +1,281 @@
+"""Submissions between the wire and the core: split by priority, gathered by group, answered once.
+
+One `Submit` may hold jobs of several priorities (each goes through its own channel), and one
+group may span several `Submit`s (it goes through as a whole). Every `Submit` gets one answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from fastworker.core.commands import Refusal
+from fastworker.core.facts import Spec, Submission
+from fastworker.core.ids import split_ids
+from fastworker.core.names import check_name
+from fastworker.core.records import DEFAULT_OPTIONS, JobOptions, TaskPriority
+from fastworker.errors import CallerError, Overloaded, ProtocolError, Rejected
+from fastworker.server.inbox import Inbox
+from fastworker.wire.messages import Submit, Submitted
+from fastworker.wire.options import map_to_options
+
+MAX_GROUP_JOBS: Final = 10_000
+MAX_GROUP_BYTES: Final = 8 * 1024 * 1024
+MAX_OPEN_GROUPS: Final = 8
+"""Per connection: a group is held in memory until its last message has come."""
+
+Complete = Callable[[JobOptions], JobOptions]
+"""Adds what the connection knows (signing token, parent) and refuses what it may not ask."""
+
+
+@dataclass(slots=True, eq=False)
+class Answer:
+    """The answer to one `Submit`, sent when nothing is open any more."""
+
+    request: int
+    send: Callable[[Submitted], None]
+    open: int = 0
+    refused: list[list[object]] = field(default_factory=list)
+
+    def settle(self, jobs: int) -> None:
+        """So many more jobs are decided."""
+        self.open -= jobs
+        if self.open == 0:
+            rows = sorted(self.refused, key=lambda row: int(str(row[0])))
+            self.send(Submitted(self.request, refused=rows or None))
+
+
+@dataclass(slots=True, eq=False)
+class Origin:
+    """Where the jobs of one `Submission` came from: runs of consecutive jobs by answer."""
+
+    peer: object
+    parts: list[tuple[Answer, Sequence[int]]]
+    """Each answer with the indices, in its `Submit`, of the jobs that follow one another here."""
+
+    def settle(self, refusals: Sequence[Refusal], *, retry_after: float = 0.0) -> None:
+        """All jobs of the submission are decided; those in ``refusals`` were refused."""
+        by_index = {refusal.index: refusal for refusal in refusals}
+        at = 0
+        for answer, indices in self.parts:
+            if by_index:
+                for offset, index in enumerate(indices):
+                    refusal = by_index.get(at + offset)
+                    if refusal is not None:
+                        row: list[object] = [index, refusal.code, refusal.message, retry_after]
+                        answer.refused.append(row)
+            at += len(indices)
+            answer.settle(len(indices))
+
+
+@dataclass(slots=True)
+class _Group:
+    """Messages of one group until all its jobs are there."""
+
+    total: int
+    fact: Submission
+    origin: Origin
+    size: int = 0
+
+
+class Intake:
+    """The submissions of one connection."""
+
+    def __init__(
+        self,
+        peer: object,
+        inbox: Inbox,
+        send: Callable[[Submitted], None],
+        complete: Complete,
+        *,
+        tenant: str,
+    ) -> None:
+        self._peer = peer
+        self._inbox = inbox
+        self._send = send
+        self._complete = complete
+        self._tenant = tenant
+        self._groups: dict[bytes, _Group] = {}
+
+    def receive(self, message: Submit) -> None:
+        """Take one `Submit`; its answer comes now or later through ``send``."""
+        ids = split_ids(message.ids)
+        answer = Answer(message.request, self._send, open=len(ids))
+        specs, wrong = self._read_specs(message)
+        if message.group is not None:
+            self._receive_grouped(message, ids, answer, specs, wrong)
+            return
+        if not ids:
+            self._send(Submitted(message.request))
+            return
+        if wrong:
+            self._refuse_wrong(message, ids, answer, wrong)
+        for priority, indices in _by_priority(specs, message, len(ids)).items():
+            fact = _columns(message, ids, specs, indices)
+            fact.tenant = self._tenant
+            origin = Origin(self._peer, [(answer, indices)])
+            fact.origin = origin
+            self._offer(fact, origin, priority)
+
+    def _read_specs(self, message: Submit) -> tuple[list[Spec | None], dict[int, CallerError]]:
+        specs: list[Spec | None] = []
+        wrong: dict[int, CallerError] = {}
+        for number, row in enumerate(message.specs):
+            try:
+                specs.append(self._read_spec(row))
+            except (CallerError, Rejected) as error:
+                specs.append(None)
+                wrong[number] = error  # type: ignore[assignment]
+        return specs, wrong
+
+    def _read_spec(self, row: list[object]) -> Spec:
+        task, queue, priority, options = row
+        assert isinstance(options, dict) and isinstance(priority, int)
+        asked = self._complete(map_to_options(options) if options else DEFAULT_OPTIONS)
+        return Spec(check_name("task", task), check_name("queue", queue), priority, asked)
+
+    def _refuse_wrong(
+        self, message: Submit, ids: list[bytes], answer: Answer, wrong: dict[int, CallerError]
+    ) -> None:
+        which = message.which
+        bad = 0
+        for index in range(len(ids)):
+            error = wrong.get(0 if which is None else which[index])
+            if error is not None:
+                answer.refused.append([index, error.code, str(error), 0.0])
+                bad += 1
+        answer.settle(bad)
+
+    def _offer(self, fact: Submission, origin: Origin, priority: int) -> None:
+        try:
+            self._inbox.offer(fact, priority)
+        except Overloaded as full:
+            refusals = [Refusal(index, full.code, str(full)) for index in range(len(fact.ids))]
+            origin.settle(refusals, retry_after=full.retry_after)
+
+    # -- groups -----------------------------------------------------------------------------
+
+    def _receive_grouped(
+        self,
+        message: Submit,
+        ids: list[bytes],
+        answer: Answer,
+        specs: list[Spec | None],
+        wrong: dict[int, CallerError],
+    ) -> None:
+        group_id, total = message.group, message.group_total
+        if group_id is None or total is None or not 0 < total <= MAX_GROUP_JOBS:
+            raise ProtocolError(
+                f"message Submit, field group_total: expected 1 to {MAX_GROUP_JOBS}, got {total}"
+            )
+        group = self._groups.get(group_id)
+        if group is None:
+            if len(self._groups) >= MAX_OPEN_GROUPS:
+                raise ProtocolError(f"more than {MAX_OPEN_GROUPS} groups are open at once")
+            origin = Origin(self._peer, [])
+            fact = Submission(origin, [], [], [], which=[], atomic=True, tenant=self._tenant)
+            group = self._groups[group_id] = _Group(total, fact, origin)
+        _append(group.fact, message, ids, specs)
+        group.origin.parts.append((answer, range(len(ids))))
+        group.size += sum(map(len, message.payloads))
+        if wrong:
+            self._refuse_group(group_id, next(iter(wrong.values())))
+        elif len(group.fact.ids) > total or group.size > MAX_GROUP_BYTES:
+            raise ProtocolError(
+                f"a group has {len(group.fact.ids)} jobs and {group.size} bytes; "
+                f"announced were {total}, and {MAX_GROUP_BYTES} bytes are allowed"
+            )
+        elif len(group.fact.ids) == total:
+            del self._groups[group_id]
+            urgent = max(spec.priority for spec in group.fact.specs)
+            self._offer(group.fact, group.origin, urgent)
+
+    def _refuse_group(self, group_id: bytes, error: CallerError) -> None:
+        group = self._groups.pop(group_id)
+        group.origin.settle(
+            [Refusal(index, error.code, str(error)) for index in range(len(group.fact.ids))]
+        )
+
+
+def _by_priority(
+    specs: Sequence[Spec | None], message: Submit, count: int
+) -> dict[int, Sequence[int]]:
+    """The indices of the acceptable jobs, by priority, most urgent first."""
+    priorities = {spec.priority for spec in specs if spec is not None}
+    if len(priorities) == 1 and None not in specs:
+        return {priorities.pop(): range(count)}
+    found: dict[int, list[int]] = {int(p): [] for p in sorted(TaskPriority, reverse=True)}
+    which = message.which
+    for index in range(count):
+        spec = specs[0 if which is None else which[index]]
+        if spec is not None:
+            found[spec.priority].append(index)
+    return {priority: indices for priority, indices in found.items() if indices}
+
+
+def _columns(
+    message: Submit, ids: list[bytes], specs: Sequence[Spec | None], indices: Sequence[int]
+) -> Submission:
+    """The jobs at ``indices`` as a fact of their own."""
+    known = [spec or _NOBODY for spec in specs]
+    first = message.first_try
+    if len(indices) == len(ids):
+        return Submission(
+            None,
+            known,
+            ids,
+            message.payloads,
+            message.which,
+            message.ready_at,
+            message.expires_at,
+            first,
+            message.watch,
+        )
+
+    def pick(column: Sequence[float | None] | None) -> list[float | None] | None:
+        return None if column is None else [column[index] for index in indices]
+
+    which = message.which
+    return Submission(
+        None,
+        known,
+        [ids[index] for index in indices],
+        [message.payloads[index] for index in indices],
+        None if which is None else [which[index] for index in indices],
+        pick(message.ready_at),
+        pick(message.expires_at),
+        first,
+        message.watch,
+    )
+
+
+def _append(
+    fact: Submission, message: Submit, ids: list[bytes], specs: Sequence[Spec | None]
+) -> None:
+    """Add the jobs of one message to a group's fact."""
+    base, before = len(fact.specs), len(fact.ids)
+    fact.specs = [*fact.specs, *(spec or _NOBODY for spec in specs)]
+    which = message.which or [0] * len(ids)
+    fact.which = [*(fact.which or ()), *(base + number for number in which)]
+    fact.ids = [*fact.ids, *ids]
+    fact.payloads = [*fact.payloads, *message.payloads]
+    fact.ready_at = _joined(fact.ready_at, message.ready_at, before, len(ids))
+    fact.expires_at = _joined(fact.expires_at, message.expires_at, before, len(ids))
+    fact.first_try = fact.first_try and message.first_try
+    fact.watch = fact.watch or message.watch
+
+
+def _joined(
+    left: Sequence[float | None] | None,
+    right: Sequence[float | None] | None,
+    before: int,
+    added: int,
+) -> Sequence[float | None] | None:
+    if left is None and right is None:
+        return None
+    return [*(left or [None] * before), *(right or [None] * added)]
+
+
+_NOBODY: Final = Spec("nobody", "nobody", 0, DEFAULT_OPTIONS)
+"""Stands for a spec that was refused; no accepted job refers to it."""

@@ -1,0 +1,212 @@
+"""A client's side of a connection: its requests become facts, its reads are answered directly.
+
+The same code serves a client on a connection of its own and a task behind a subworker.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+import trio
+
+from fastworker.core.facts import CancelRequest, WatchRequest
+from fastworker.core.ids import split_ids
+from fastworker.core.records import JobOptions
+from fastworker.errors import CallerError, FastWorkerError, Forbidden, ProtocolError, Rejected
+from fastworker.server.answers import Intake
+from fastworker.server.plane import Plane
+from fastworker.server.reports import fetch_views, make_report, roster_message
+from fastworker.server.roster import CancelOrigin, Watcher
+from fastworker.wire.codec import UnknownMessage
+from fastworker.wire.messages import (
+    Beat,
+    BeatAck,
+    Bye,
+    CallbackAck,
+    Cancel,
+    Fetch,
+    Introduce,
+    Message,
+    Problem,
+    Query,
+    Submit,
+    Unwatch,
+    Watch,
+)
+
+READS_AT_ONCE: Final = 8
+"""Per connection: reads share one thread, so more would only queue there."""
+
+Authority = Callable[[bytes, int], bool]
+"""Whether (job id, token) is a lease this connection speaks for."""
+
+
+class ClientPeer(Watcher):
+    """One client, from `Introduce` to the end of its connection."""
+
+    def __init__(
+        self,
+        plane: Plane,
+        send: Callable[[Message], None],
+        reads: trio.Nursery,
+        *,
+        token_id: str,
+        host: str | None,
+        dialled: str | None = None,
+        authority: Authority | None = None,
+    ) -> None:
+        self._plane = plane
+        self._send = send
+        self._reads = reads
+        self._limit = trio.CapacityLimiter(READS_AT_ONCE)
+        self._token_id = token_id
+        self._host = host
+        self._dialled = dialled
+        self._authority = authority
+        self._parent: bytes | None = None
+        self._callbacks: dict[str, str | FastWorkerError] = {}
+        self.client_id: bytes | None = None
+        self._intake = Intake(self, plane.inbox, send, self._complete, tenant="default")
+
+    def send(self, message: Message) -> None:
+        """Queue a message for this client; nothing happens once it has left."""
+        if not self.closed:
+            self._send(message)
+
+    def close(self) -> None:
+        """It has left; its jobs go on."""
+        self.closed = True
+        roster = self._plane.roster
+        roster.clients.discard(self)
+        if self.client_id is not None and roster.clients_by_id.get(self.client_id) is self:
+            del roster.clients_by_id[self.client_id]
+
+    async def receive(self, message: Message) -> None:
+        """Handle one message.
+
+        Raises:
+            ProtocolError: it has no place here; the connection ends.
+        """
+        match message:
+            case Submit():
+                await self._submit(message)
+            case Watch():
+                await self._plane.inbox.put(WatchRequest(self, split_ids(message.ids)))
+            case Unwatch():
+                self._plane.roster.unwatch(split_ids(message.ids), self)
+            case Cancel():
+                ids = split_ids(message.ids)
+                if not ids:
+                    raise ProtocolError("message Cancel, field ids: expected at least one id")
+                origin = CancelOrigin(self, message.request, len(ids))
+                await self._plane.inbox.put(CancelRequest(origin, ids, message.reason))
+            case Fetch() | Query():
+                await self._read(message)
+            case CallbackAck():
+                self._plane.acknowledge_callbacks(split_ids(message.deliveries))
+            case Introduce():
+                self._introduce(message)
+            case Beat():
+                self.send(BeatAck(message.number))
+            case BeatAck() | Bye():
+                pass
+            case UnknownMessage():
+                text = f"message kind {message.kind} is not known to this control plane"
+                self.send(Problem("unknown_kind", text, request=message.request))
+            case _:
+                raise ProtocolError(
+                    f"message {type(message).__name__} has no place on a client's connection"
+                )
+
+    def _introduce(self, message: Introduce) -> None:
+        roster = self._plane.roster
+        self.client_id = message.client
+        if message.callbacks:
+            roster.clients_by_id[message.client] = self
+        if message.roster:
+            roster.clients.add(self)
+            self.send(roster_message(self._plane, self._dialled))
+        for listener in self._plane.roster.on_client:
+            listener(message.client)
+
+    async def _submit(self, message: Submit) -> None:
+        if self._plane.draining:
+            text = "the control plane is stopping; try again in a moment"
+            self.send(Problem("overloaded", text, request=message.request, retry_after=1.0))
+            return
+        try:
+            self._check_authority(message)
+            await self._resolve_callbacks(message)
+            self._intake.receive(message)
+        except (CallerError, Rejected) as error:
+            self.send(Problem(error.code, str(error), request=message.request))
+
+    def _check_authority(self, message: Submit) -> None:
+        self._parent = None
+        if message.parent is None:
+            if self._authority is not None:
+                raise Forbidden("a task's submission names no job; it has no authority to submit")
+            return
+        token = message.parent_token or 0
+        if self._authority is None or not self._authority(message.parent, token):
+            raise Forbidden(
+                "this job no longer holds its lease, so it may not submit in its name; "
+                "another attempt may be running"
+            )
+        self._parent = message.parent
+
+    def _complete(self, options: JobOptions) -> JobOptions:
+        if options.callback is None:
+            if self._parent is None:
+                return options
+            return dataclasses.replace(options, parent=self._parent)
+        if options.callback.startswith("client:"):
+            if self.client_id is None or options.callback != f"client:{self.client_id.hex()}":
+                raise Forbidden("a callback over a connection goes to the submitter's own only")
+        else:
+            address = self._callbacks.get(options.callback)
+            if isinstance(address, FastWorkerError):
+                raise address
+            options = dataclasses.replace(options, callback=address)
+        return dataclasses.replace(options, callback_token=self._token_id, parent=self._parent)
+
+    async def _resolve_callbacks(self, message: Submit) -> None:
+        """Look up, once and for all, the addresses that this submission wants called."""
+        self._callbacks = {}
+        for _, _, _, options in message.specs:
+            address = options.get("callback") if isinstance(options, dict) else None
+            if not isinstance(address, str) or address.startswith("client:"):
+                continue
+            if address not in self._callbacks:
+                try:
+                    found: str | FastWorkerError
+                    found = await self._plane.resolve_callback(address, self._host)
+                except (CallerError, Rejected) as error:
+                    found = error
+                self._callbacks[address] = found
+
+    # -- reads ------------------------------------------------------------------------------
+
+    async def _read(self, message: Fetch | Query) -> None:
+        """Answer beside the loop, so that a slow read holds up nothing."""
+        answer: Callable[[], Awaitable[Message]]
+        if isinstance(message, Fetch):
+            ids = split_ids(message.ids)
+            answer = partial(fetch_views, self._plane, message.request, ids)
+        else:
+            answer = partial(make_report, self._plane, message)
+        await self._limit.acquire_on_behalf_of(message)
+        self._reads.start_soon(self._answer_read, message, answer)
+
+    async def _answer_read(
+        self, message: Fetch | Query, answer: Callable[[], Awaitable[Message]]
+    ) -> None:
+        try:
+            self.send(await answer())
+        except (CallerError, Rejected) as error:
+            self.send(Problem(error.code, str(error), request=message.request))
+        finally:
+            self._limit.release_on_behalf_of(message)

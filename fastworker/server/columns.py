@@ -1,0 +1,104 @@
+"""Rows of the core as columns of the wire, and back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from fastworker.core.facts import Outcomes
+from fastworker.core.ids import split_ids
+from fastworker.core.records import (
+    STATUS_CODES,
+    STATUS_NUMBERS,
+    Failure,
+    FinishRow,
+    JobRow,
+    LaneKey,
+)
+from fastworker.wire.messages import Assign, Finished, Outcome
+from fastworker.wire.options import options_to_map
+
+FINISHED_JOBS: Final = 1000
+FINISHED_BYTES: Final = 4 * 1024 * 1024
+"""Of one `Finished` message, so that large results do not add up to an unbounded frame."""
+
+
+def finished_messages(rows: Sequence[FinishRow]) -> Iterator[Finished]:
+    """Ended jobs, in messages of bounded size."""
+    batch: list[FinishRow] = []
+    size = 0
+    for row in rows:
+        length = len(row.value or b"")
+        if batch and (len(batch) >= FINISHED_JOBS or size + length > FINISHED_BYTES):
+            yield _finished(batch)
+            batch, size = [], 0
+        batch.append(row)
+        size += length
+    if batch:
+        yield _finished(batch)
+
+
+def _finished(rows: Sequence[FinishRow]) -> Finished:
+    failures: list[list[object]] = [
+        [index, *row.failure] for index, row in enumerate(rows) if row.failure is not None
+    ]
+    return Finished(
+        ids=b"".join([row.id for row in rows]),
+        statuses=bytes([STATUS_NUMBERS[row.status] for row in rows]),
+        values=[row.value for row in rows],
+        started_at=[row.started_at for row in rows],
+        finished_at=[row.finished_at for row in rows],
+        attempts=[row.attempts for row in rows],
+        failures=failures or None,
+    )
+
+
+def outcomes_fact(session: bytes, message: Outcome) -> Outcomes:
+    """What a subworker reports, as a fact."""
+    failures: dict[int, Failure] = {}
+    for row in message.failures or ():
+        index, type_name, text, traceback, reason = row
+        assert isinstance(index, int)
+        failures[index] = Failure(str(type_name), str(text), str(traceback), str(reason))
+    return Outcomes(
+        session=session,
+        ids=split_ids(message.ids),
+        tokens=message.tokens,
+        statuses=[STATUS_CODES[number] for number in message.statuses],
+        values=message.values,
+        started_at=message.started_at,
+        finished_at=message.finished_at,
+        failures=failures,
+    )
+
+
+def assign_message(
+    jobs: Sequence[tuple[JobRow, int]], lane_key: Callable[[int], LaneKey]
+) -> Assign:
+    """Leased jobs with their arguments; jobs alike in lane, pool and options share a spec."""
+    specs: list[list[object]] = []
+    numbers: dict[tuple[int, int, int], int] = {}
+    which: list[int] = []
+    budget: list[float | None] | None = None
+    for position, (job, pool) in enumerate(jobs):
+        alike = job.lane, pool, id(job.options)
+        number = numbers.get(alike)
+        if number is None:
+            number = numbers[alike] = len(specs)
+            key = lane_key(job.lane)
+            specs.append([key.task, key.priority, pool, options_to_map(job.options)])
+        which.append(number)
+        if job.expires_at is not None:
+            if budget is None:
+                budget = [None] * len(jobs)
+            budget[position] = max(0.0, job.expires_at - time.time())
+    return Assign(
+        ids=b"".join([job.id for job, _ in jobs]),
+        tokens=[job.token for job, _ in jobs],
+        specs=specs,
+        payloads=[job.payload or b"" for job, _ in jobs],
+        attempts=[job.attempts for job, _ in jobs],
+        which=None if len(specs) == 1 else which,
+        budget=budget,
+    )

@@ -1,0 +1,241 @@
+"""One control plane, from start to exit: the nursery that lists every service.
+
+``run_control_plane`` opens the store, recovers what it holds, listens, and serves until it is
+told to stop. The services::
+
+    dispatch    the one loop that touches the core
+    listeners   one for the base address, one for the discovery address
+    payloads    arguments that are read from the store at hand-out
+    callbacks   deliveries to applications that asked for them
+    maintenance retention
+    local       a subworker of its own while no other can run what waits
+    signals     first SIGTERM or SIGINT: stop well; second: stop at once
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import ssl
+import time
+from collections.abc import Callable
+
+import trio
+
+from fastworker.version import __version__
+from fastworker.core.dispatcher import Dispatcher
+from fastworker.core.records import Now
+from fastworker.errors import CannotCreate, InvalidOption, StoreBroken
+from fastworker.server.callbacks import CallbackService
+from fastworker.server.dispatch import dispatch_forever
+from fastworker.server.inbox import Inbox
+from fastworker.server.listener import Listener, open_listeners
+from fastworker.server.local_worker import LocalWorker
+from fastworker.server.maintenance import prune_forever
+from fastworker.server.payloads import PayloadLoader
+from fastworker.server.plane import Plane
+from fastworker.server.reports import roster_message
+from fastworker.server.roster import ConnectedRoster
+from fastworker.server.settings import ControlPlaneSettings
+from fastworker.store.opening import open_store
+from fastworker.store.thread import open_store_thread
+from fastworker.wire.addresses import Address, parse_address
+from fastworker.wire.messages import Bye
+
+logger = logging.getLogger("fastworker.server")
+
+GOODBYE_SECONDS = 2.0
+"""For the last messages to leave when stopping."""
+
+
+def wall_clock() -> Now:
+    """Both clocks, read now."""
+    return Now(time.time(), trio.current_time())
+
+
+async def run_control_plane(
+    settings: ControlPlaneSettings,
+    *,
+    clock: Callable[[], Now] = wall_clock,
+    handle_signals: bool = True,
+    task_status: trio.TaskStatus[Plane] = trio.TASK_STATUS_IGNORED,
+) -> int:
+    """Serve until told to stop; returns the exit code.
+
+    Args:
+        settings: see `ControlPlaneSettings`.
+        clock: for tests; must follow `trio.current_time`.
+        handle_signals: False inside another program, which cancels instead.
+        task_status: started with the `Plane` once both listeners are open.
+
+    Raises:
+        StoreError: the store cannot be opened, or broke; its class has the exit code.
+        CannotCreate: an address cannot be listened on.
+        trio.Cancelled: when cancelled; the store is closed well.
+    """
+    store = open_store(settings.store, settings.durability)
+    async with open_store_thread(store) as store_thread:
+        snapshot = await store_thread.load()
+        dispatcher = Dispatcher(snapshot, clock(), lease_seconds=settings.lease_seconds)
+        loader = PayloadLoader()
+        roster = ConnectedRoster(
+            lambda lane: dispatcher.memory.lanes_by_number[lane].key,
+            loader.load,
+            lease_seconds=settings.lease_seconds,
+        )
+        callbacks = CallbackService(settings, store_thread)
+        plane = Plane(
+            settings,
+            clock,
+            dispatcher,
+            Inbox(),
+            store_thread,
+            roster,
+            callbacks.resolve,
+            callbacks.acknowledge,
+        )
+        roster.describe = lambda: roster_message(plane, None)
+        try:
+            return await _serve(plane, callbacks, loader, handle_signals, task_status)
+        except* StoreBroken as broken:
+            raise _first(broken) from None
+        except* CannotCreate as cannot:
+            raise _first(cannot) from None
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
+    """The innermost first error of a group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, Exception)
+    return error
+
+
+async def _serve(
+    plane: Plane,
+    callbacks: CallbackService,
+    loader: PayloadLoader,
+    handle_signals: bool,
+    task_status: trio.TaskStatus[Plane],
+) -> int:
+    settings = plane.settings
+    stopping = Stopping()
+    async with trio.open_nursery() as services:
+        async with trio.open_nursery() as listening:
+            await _listen(plane, listening)
+            local = LocalWorker(plane)
+            services.start_soon(
+                dispatch_forever,
+                plane.dispatcher,
+                plane.inbox,
+                plane.store,
+                plane.roster,
+                plane.clock,
+            )
+            services.start_soon(loader.serve_forever, plane)
+            services.start_soon(callbacks.serve_forever, plane)
+            services.start_soon(prune_forever, plane)
+            services.start_soon(local.serve_forever)
+            if handle_signals:
+                services.start_soon(stopping.watch_signals)
+            _say_started(plane)
+            task_status.started(plane)
+            await stopping.requested.wait()
+            plane.draining = True
+            logger.info("stopping: nothing new is accepted")
+            with trio.move_on_after(settings.drain_seconds):
+                await _say_goodbye(plane)
+            listening.cancel_scope.cancel()
+        services.cancel_scope.cancel()
+    logger.info("stopped")
+    return stopping.exit_code
+
+
+class Stopping:
+    """First signal: stop well. Second: stop at once, with the code that says so."""
+
+    def __init__(self) -> None:
+        self.requested = trio.Event()
+        self.exit_code = 0
+
+    async def watch_signals(self) -> None:
+        """Wait for SIGTERM and SIGINT until cancelled."""
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                if self.requested.is_set():
+                    logger.warning("stopping at once")
+                    raise SystemExit(143 if number == signal.SIGTERM else 130)
+                self.requested.set()
+
+
+async def _listen(plane: Plane, nursery: trio.Nursery) -> None:
+    settings = plane.settings
+    tls = _tls_context(settings)
+    listener = Listener(plane)
+    wanted = [("--base-address", settings.base_address)]
+    if settings.discovery_address is not None:
+        wanted.append(("--discovery-address", settings.discovery_address))
+    for option, text in wanted:
+        address = parse_address(text)
+        sockets = await open_listeners(address, option)
+        for socket in sockets:
+            port = socket.socket.getsockname()[1]
+            plane.addresses.append(str(Address(address.host, port, tls is not None)))
+        nursery.start_soon(_serve_sockets, listener, sockets, tls)
+
+
+async def _serve_sockets(
+    listener: Listener, sockets: list[trio.SocketListener], tls: ssl.SSLContext | None
+) -> None:
+    if tls is None:
+        await trio.serve_listeners(listener.serve, sockets)
+    else:
+        wrapped = [trio.SSLListener(socket, tls) for socket in sockets]
+        await trio.serve_listeners(listener.serve, wrapped)
+
+
+def _tls_context(settings: ControlPlaneSettings) -> ssl.SSLContext | None:
+    if settings.tls_cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidOption(
+            f"--tls-cert {settings.tls_cert} and --tls-key {settings.tls_key} "
+            f"cannot be used: {error}"
+        ) from error
+    return context
+
+
+async def _say_goodbye(plane: Plane) -> None:
+    """Let every connected peer know, and the last answers leave."""
+    links = list(plane.roster.subworkers.values())
+    for link in links:
+        link.send(Bye("the control plane is stopping"))
+    for client in list(plane.roster.clients):
+        client.send(Bye("the control plane is stopping"))
+    async with trio.open_nursery() as nursery:
+        for link in links:
+            nursery.start_soon(link.flush, GOODBYE_SECONDS)
+
+
+def _say_started(plane: Plane) -> None:
+    info = plane.store.info
+    memory = plane.dispatcher.memory
+    waiting = sum(lane.depth for lane in memory.lanes.values())
+    logger.info(
+        "control plane %s listening on %s; store %s (%s, %s); durability %s; "
+        "%d jobs waiting, %d running",
+        __version__,
+        " and ".join(plane.addresses),
+        info.location,
+        info.kind,
+        info.engine_version,
+        info.durability,
+        waiting,
+        len(memory.jobs),
+    )
+    for warning in info.warnings:
+        logger.warning("%s", warning)

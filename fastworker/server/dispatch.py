@@ -1,0 +1,133 @@
+"""The engine room: the one loop that touches the core. Save first, speak second.
+
+While a transaction syncs, the next batch gathers; group commit falls out of that.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import trio
+
+from fastworker.core.commands import AnswerSubmission, Command, Refusal
+from fastworker.core.dispatcher import Dispatcher, Staged
+from fastworker.core.facts import Fact, Renewals, Submission
+from fastworker.core.questions import Known, Questions
+from fastworker.core.records import Now, Saves
+from fastworker.server.inbox import Inbox
+from fastworker.store.contract import DuplicateJob, NoSpace
+
+logger = logging.getLogger("fastworker.server")
+
+STORE_PATIENCE_SECONDS: Final = 60.0
+"""A save that takes longer is treated as failed: stop, and recover at the next start."""
+
+FULL_STORE_PAUSE_SECONDS: Final = 1.0
+"""How long to wait before outcomes are offered to a full store again."""
+
+
+class AsyncStore(Protocol):
+    """The store as the loop sees it."""
+
+    async def recall(self, questions: Questions) -> Known: ...
+
+    async def save(self, saves: Saves) -> None: ...
+
+
+class Shell(Protocol):
+    """Who carries out what the core decides."""
+
+    def heard(self) -> dict[bytes, float]:
+        """When each connected subworker was last heard (monotonic)."""
+        ...
+
+    def carry_out(self, commands: Sequence[Command]) -> None: ...
+
+    def turn_ended(self, dispatcher: Dispatcher) -> None:
+        """Look at the new state after a turn."""
+        ...
+
+
+async def dispatch_forever(
+    dispatcher: Dispatcher,
+    inbox: Inbox,
+    store: AsyncStore,
+    shell: Shell,
+    clock: Callable[[], Now],
+) -> None:
+    """Take turns until cancelled; cancellation takes effect between turns only.
+
+    Raises:
+        StoreBroken: a write failed indeterminately; nothing more may be acknowledged.
+    """
+    kept_back: list[Fact] = []
+    while True:
+        until = _deadline(dispatcher, clock())
+        if kept_back:
+            until = min(until, trio.current_time() + FULL_STORE_PAUSE_SECONDS)
+        facts = kept_back + await inbox.receive_batch(until=until)
+        with trio.CancelScope(shield=True), trio.fail_after(STORE_PATIENCE_SECONDS):
+            kept_back = await _take_turn(dispatcher, facts, store, shell, clock)
+
+
+def _deadline(dispatcher: Dispatcher, now: Now) -> float:
+    monotonic, wall = dispatcher.next_wakeup()
+    if wall is not None:
+        monotonic = min(monotonic, now.monotonic + max(0.0, wall - now.wall))
+    return monotonic
+
+
+async def _take_turn(
+    dispatcher: Dispatcher,
+    facts: list[Fact],
+    store: AsyncStore,
+    shell: Shell,
+    clock: Callable[[], Now],
+) -> list[Fact]:
+    """One turn; returns the facts that a full store could not take."""
+    facts = [Renewals(shell.heard()), *facts]
+    suspicious = False
+    while True:
+        now = clock()
+        asked = dispatcher.questions(facts, now, suspicious=suspicious)
+        known = await store.recall(asked) if asked else Known()
+        staged = dispatcher.handle_all(facts, known, now, asked=asked)
+        try:
+            if staged.saves:
+                await store.save(staged.saves)
+        except DuplicateJob:
+            # A "first try" that was none, after all: ask about every id.
+            dispatcher.drop(staged)
+            suspicious = True
+        except NoSpace:
+            dispatcher.drop(staged)
+            if not any(isinstance(fact, Submission) for fact in facts):
+                logger.error("the store is full; outcomes wait until space returns")
+                return [fact for fact in facts if not isinstance(fact, Renewals)]
+            facts = _refuse_submissions(facts, shell)
+        else:
+            _finish_turn(dispatcher, staged, shell)
+            return []
+
+
+def _finish_turn(dispatcher: Dispatcher, staged: Staged, shell: Shell) -> None:
+    dispatcher.apply(staged)
+    shell.carry_out(staged.commands)
+    shell.turn_ended(dispatcher)
+
+
+def _refuse_submissions(facts: Sequence[Fact], shell: Shell) -> list[Fact]:
+    message = "the store of the control plane is full; nothing was stored"
+    refused = [fact for fact in facts if isinstance(fact, Submission)]
+    shell.carry_out(
+        [
+            AnswerSubmission(
+                fact,
+                refused=[Refusal(index, "storage_full", message) for index in range(len(fact.ids))],
+            )
+            for fact in refused
+        ]
+    )
+    return [fact for fact in facts if not isinstance(fact, Submission)]

@@ -1,0 +1,157 @@
+"""The first bytes of a connection: health checks, WebSocket upgrades, and everything else.
+
+The head is read and judged here, within a time and a size, before any WebSocket code sees it:
+what is not a plain upgrade to our protocol never gets further.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+import trio
+
+MAX_HEAD_BYTES: Final = 16 * 1024
+"""Far more than any honest client or proxy sends."""
+
+HEAD_SECONDS: Final = 5.0
+"""For the whole head, however slowly it comes."""
+
+
+class BadHead(Exception):
+    """A request that is answered with an HTTP status and closed."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"{status} {reason}")
+        self.status = status
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request line and its headers, names in lower case."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    raw: bytes
+    """Everything read so far, head and what came behind it."""
+
+    @property
+    def is_upgrade(self) -> bool:
+        """Whether it asks for a WebSocket."""
+        return "websocket" in self.headers.get("upgrade", "").lower()
+
+
+async def read_head(stream: trio.abc.Stream) -> Head | None:
+    """Read one request head; None if the peer leaves without sending anything.
+
+    Raises:
+        BadHead: it is too large, too slow, or not HTTP.
+    """
+    data = bytearray()
+    with trio.move_on_after(HEAD_SECONDS) as scope:
+        while b"\r\n\r\n" not in data:
+            chunk = await stream.receive_some(4096)
+            if not chunk:
+                if not data:
+                    return None
+                raise BadHead(400, "Bad Request")
+            data += chunk
+            if not _may_be_http(data):
+                raise BadHead(400, "Bad Request")
+            if len(data) > MAX_HEAD_BYTES:
+                raise BadHead(431, "Request Header Fields Too Large")
+    if scope.cancelled_caught:
+        if not data:
+            return None
+        raise BadHead(408, "Request Timeout")
+    return parse_head(bytes(data))
+
+
+def _may_be_http(data: bytearray) -> bool:
+    """Whether the first bytes can still become a request line: upper-case method, then space."""
+    word = bytes(data[:16]).split(b" ", 1)[0]
+    return word.isalpha() and word.isupper() and (len(word) < 16)
+
+
+def parse_head(raw: bytes) -> Head:
+    """Split a request head.
+
+    Raises:
+        BadHead: it is not an HTTP/1.1 request in printable ASCII.
+    """
+    try:
+        text = raw.split(b"\r\n\r\n", 1)[0].decode("ascii")
+    except UnicodeDecodeError:
+        raise BadHead(400, "Bad Request") from None
+    request, *lines = text.split("\r\n")
+    parts = request.split(" ")
+    if len(parts) != 3 or parts[2] != "HTTP/1.1" or not request.isprintable():
+        raise BadHead(400, "Bad Request")
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not name or name != name.strip() or not value.strip().isprintable():
+            raise BadHead(400, "Bad Request")
+        headers[name.lower()] = value.strip()
+    return Head(parts[0], parts[1], headers, raw)
+
+
+def check_upgrade(head: Head) -> None:
+    """Refuse what is not an upgrade to our protocol from a program or a page of ours.
+
+    Raises:
+        BadHead: with the status that says what is missing.
+    """
+    if not head.is_upgrade:
+        raise BadHead(426, "Upgrade Required")
+    if head.method != "GET" or "sec-websocket-key" not in head.headers:
+        raise BadHead(400, "Bad Request")
+    if "host" not in head.headers:
+        raise BadHead(400, "Bad Request")
+    if urlsplit(head.path).query:
+        # Secrets end up in query strings, and query strings in logs.
+        raise BadHead(400, "Bad Request")
+    origin = head.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != head.headers["host"]:
+        raise BadHead(403, "Forbidden")
+
+
+async def send_response(
+    stream: trio.abc.Stream, status: int, reason: str, body: str = "", *, version: str = ""
+) -> None:
+    """Answer with a short text and close."""
+    extra = f"Sec-WebSocket-Version: {version}\r\n" if version else ""
+    text = (
+        f"HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        f"Content-Length: {len(body.encode())}\r\nConnection: close\r\n{extra}\r\n{body}"
+    )
+    with trio.move_on_after(HEAD_SECONDS):
+        await stream.send_all(text.encode())
+
+
+class ReplayStream(trio.abc.Stream):
+    """A stream that first gives again what has been read from it."""
+
+    def __init__(self, stream: trio.abc.Stream, already_read: bytes) -> None:
+        self._stream = stream
+        self._ahead = already_read
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if not self._ahead:
+            return bytes(await self._stream.receive_some(max_bytes))
+        await trio.lowlevel.checkpoint()
+        size = len(self._ahead) if max_bytes is None else max_bytes
+        chunk, self._ahead = self._ahead[:size], self._ahead[size:]
+        return chunk
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

@@ -1,0 +1,334 @@
+"""Listening: TCP (or TLS), the HTTP head, the WebSocket, the handshake, then the peer.
+
+Whatever one connection does, it ends alone: this file holds the exception barrier around each.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import trio
+from trio_websocket import HandshakeError, wrap_server_stream
+
+from fastworker.version import __version__
+from fastworker.core.records import MAX_PAYLOAD_BYTES
+from fastworker.errors import (
+    AuthenticationFailed,
+    CannotCreate,
+    FastWorkerError,
+    PeerError,
+    ProtocolError,
+    UnsupportedVersion,
+)
+from fastworker.server.clients import ClientPeer
+from fastworker.server.http_head import (
+    BadHead,
+    Head,
+    ReplayStream,
+    check_upgrade,
+    read_head,
+    send_response,
+)
+from fastworker.server.plane import Plane
+from fastworker.server.subworkers import SubworkerPeer
+from fastworker.transport.link import Link, LinkClosed
+from fastworker.transport.websocket import (
+    MAX_WEBSOCKET_MESSAGE_BYTES,
+    MESSAGE_QUEUE_SIZE,
+    RECEIVE_BUFFER_BYTES,
+    WebSocketFrames,
+)
+from fastworker.wire.addresses import Address
+from fastworker.wire.codec import decode, encode
+from fastworker.wire.handshake import HANDSHAKE_FRAME_BYTES, ListenerHandshake
+from fastworker.wire.messages import SUBPROTOCOL, Hello, Message, Problem, Proof, Welcome
+
+logger = logging.getLogger("fastworker.server")
+
+M = TypeVar("M", bound=Message)
+Heard = Callable[[float], None]
+
+HELLO_SECONDS: Final = 5.0
+"""From the upgrade to the end of the handshake."""
+
+CLOSE_MALFORMED: Final = 4400
+CLOSE_UNAUTHENTICATED: Final = 4401
+CLOSE_VERSION: Final = 4406
+CLOSE_SILENT: Final = 4408
+
+SILENT_HEARTBEATS: Final = 3
+"""A peer that is silent for this many heartbeats is gone."""
+
+LOG_EVERY_SECONDS: Final = 1.0
+"""At most one line about hostile peers in this time, so that they cannot flood the log."""
+
+
+class PeerLog:
+    """Rate-limited lines about connections that ended badly; everything is counted."""
+
+    def __init__(self) -> None:
+        self._last = -LOG_EVERY_SECONDS
+        self._left_out = 0
+        self.count = 0
+
+    def note(self, peer: str, reason: object) -> None:
+        """One connection was refused or broken off."""
+        self.count += 1
+        now = time.monotonic()
+        if now - self._last < LOG_EVERY_SECONDS:
+            self._left_out += 1
+            return
+        more = f" ({self._left_out} more like it)" if self._left_out else ""
+        self._last, self._left_out = now, 0
+        text = str(reason)[:300]
+        logger.warning("connection from %s ended: %s%s", peer, text, more)
+
+
+async def open_listeners(address: Address, option: str) -> list[trio.SocketListener]:
+    """Bind an address.
+
+    Raises:
+        CannotCreate: the port is in use, or the address is not ours.
+    """
+    try:
+        return await trio.open_tcp_listeners(address.port, host=address.host)
+    except OSError as error:
+        raise CannotCreate(
+            f"cannot listen on {address}: {error.strerror or error}; is another control plane "
+            f"running there? choose another address with {option}"
+        ) from error
+
+
+class Listener:
+    """Serves every connection of a control plane."""
+
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+        self._log = PeerLog()
+        tokens = plane.settings.tokens
+        self._tokens = {name: text.encode() for name, text in tokens.items()}
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection to its end; nothing it does gets out of here."""
+        peer = _peer_name(stream)
+        try:
+            await self._serve_stream(stream, peer)
+        except (PeerError, LinkClosed, BadHead) as error:
+            if not isinstance(error, LinkClosed):
+                self._log.note(peer, error)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError) as error:
+            self._log.note(peer, type(error).__name__)
+        except Exception as error:  # the barrier: one connection, whatever it does, ends alone
+            self._log.note(peer, _describe(error))
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def _serve_stream(self, stream: trio.abc.Stream, peer: str) -> None:
+        try:
+            head = await read_head(stream)
+            if head is None:
+                return
+            if head.path in ("/healthz", "/readyz"):
+                await self._answer_health(stream, head)
+                return
+            check_upgrade(head)
+        except BadHead as bad:
+            await send_response(stream, bad.status, bad.reason, version="13")
+            raise
+        async with trio.open_nursery() as nursery:
+            replay = ReplayStream(stream, head.raw)
+            with trio.fail_after(HELLO_SECONDS):
+                request = await wrap_server_stream(
+                    nursery,
+                    replay,
+                    message_queue_size=MESSAGE_QUEUE_SIZE,
+                    max_message_size=MAX_WEBSOCKET_MESSAGE_BYTES,
+                    receive_buffer_size=RECEIVE_BUFFER_BYTES,
+                )
+                chosen = SUBPROTOCOL if SUBPROTOCOL in request.proposed_subprotocols else None
+                connection = await request.accept(subprotocol=chosen)
+            frames = WebSocketFrames(connection)
+            try:
+                await self._serve_frames(frames, _peer_host(stream), peer, _host_of(head))
+            finally:
+                with trio.CancelScope(shield=True):
+                    await frames.aclose()
+                nursery.cancel_scope.cancel()
+
+    async def _answer_health(self, stream: trio.abc.Stream, head: Head) -> None:
+        ready = head.path == "/healthz" or not self._plane.draining
+        if ready:
+            await send_response(stream, 200, "OK", "ok\n")
+        else:
+            await send_response(stream, 503, "Service Unavailable", "stopping\n")
+
+    async def _serve_frames(
+        self, frames: WebSocketFrames, host: str | None, peer: str, dialled: str | None
+    ) -> None:
+        try:
+            handshake = await self._shake_hands(frames)
+        except UnsupportedVersion as error:
+            await _refuse(frames, CLOSE_VERSION, error)
+            raise
+        except AuthenticationFailed as error:
+            await _refuse(frames, CLOSE_UNAUTHENTICATED, error)
+            raise
+        except ProtocolError as error:
+            await _refuse(frames, CLOSE_MALFORMED, error)
+            raise
+        except trio.TooSlowError:
+            await frames.aclose(CLOSE_SILENT, "no handshake in time")
+            raise ProtocolError("it did not finish the handshake in time") from None
+        link = Link(frames, name=peer)
+        async with trio.open_nursery() as nursery:
+            link.on_overflow = nursery.cancel_scope.cancel
+            nursery.start_soon(link.write_forever)
+            link.send(self._welcome())
+            try:
+                await self._serve_link(link, nursery, handshake, host, dialled)
+            except PeerError as error:
+                link.send(Problem(error.code, str(error)[:500]))
+                await link.flush(1.0)
+                await link.aclose(CLOSE_MALFORMED, error.code)
+                raise
+            finally:
+                nursery.cancel_scope.cancel()
+
+    def _welcome(self) -> Welcome:
+        settings = self._plane.settings
+        return Welcome(
+            control_plane=self._plane.identity,
+            agent=f"fastworker/{__version__}",
+            heartbeat_seconds=settings.heartbeat_seconds,
+            lease_seconds=settings.lease_seconds,
+            max_payload_bytes=MAX_PAYLOAD_BYTES,
+            now=self._plane.clock().wall,
+        )
+
+    async def _shake_hands(self, frames: WebSocketFrames) -> ListenerHandshake:
+        verifier = self._tokens.get if self._tokens else (lambda token_id: _NO_TOKEN)
+        handshake = ListenerHandshake(verifier, secrets.token_bytes)
+        with trio.fail_after(HELLO_SECONDS):
+            hello = await _receive_one(frames, Hello)
+            challenge = handshake.receive_hello(hello)
+            await frames.send_frame(encode([challenge]))
+            handshake.receive_proof(await _receive_one(frames, Proof))
+        return handshake
+
+    async def _serve_link(
+        self,
+        link: Link,
+        nursery: trio.Nursery,
+        handshake: ListenerHandshake,
+        host: str | None,
+        dialled: str | None,
+    ) -> None:
+        if handshake.role == "subworker":
+            await self._serve_subworker(link, nursery, handshake.token_id, host)
+            return
+        peer = ClientPeer(
+            self._plane,
+            link.send,
+            nursery,
+            token_id=handshake.token_id,
+            host=host,
+            dialled=dialled,
+        )
+        try:
+            await self._pump(link, peer.receive)
+        finally:
+            peer.close()
+
+    async def _serve_subworker(
+        self, link: Link, nursery: trio.Nursery, token_id: str, host: str | None
+    ) -> None:
+        peer = SubworkerPeer(self._plane, link, nursery, token_id=token_id, host=host)
+        try:
+            await self._pump(link, peer.receive, peer.heard)
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(HELLO_SECONDS):
+                await peer.close()
+
+    async def _pump(
+        self, link: Link, receive: Callable[[Message], Awaitable[None]], heard: Heard | None = None
+    ) -> None:
+        """Hand over the messages of a link until it closes or falls silent."""
+        patience = SILENT_HEARTBEATS * self._plane.settings.heartbeat_seconds
+        while True:
+            with trio.move_on_after(patience) as scope:
+                try:
+                    messages = await link.receive()
+                except LinkClosed:
+                    return
+            if scope.cancelled_caught:
+                raise ProtocolError(f"it was silent for {patience:g} s")
+            if heard is not None:
+                heard(trio.current_time())
+            for message in messages:
+                await receive(message)
+
+
+_NO_TOKEN: Final = b"insecure-no-token-was-configured-here"
+"""With --insecure and no token every peer uses this well-known one."""
+
+
+async def _receive_one(frames: WebSocketFrames, kind: type[M]) -> M:
+    frame = await frames.receive_frame()
+    messages = decode(frame, limit_bytes=HANDSHAKE_FRAME_BYTES)
+    if len(messages) != 1 or not isinstance(messages[0], kind):
+        raise ProtocolError(f"expected message {kind.__name__} first")
+    return messages[0]
+
+
+async def _refuse(frames: WebSocketFrames, code: int, error: FastWorkerError) -> None:
+    try:
+        with trio.move_on_after(HELLO_SECONDS):
+            await frames.send_frame(encode([Problem(error.code, str(error)[:500])]))
+            await frames.aclose(code, error.code)
+    except LinkClosed:
+        pass
+
+
+def _peer_host(stream: trio.abc.Stream) -> str | None:
+    transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    if not isinstance(transport, trio.SocketStream):
+        return None
+    try:
+        return str(transport.socket.getpeername()[0])
+    except OSError:
+        return None
+
+
+def _peer_name(stream: trio.abc.Stream) -> str:
+    transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    if not isinstance(transport, trio.SocketStream):
+        return "this process"
+    try:
+        host, port = transport.socket.getpeername()[:2]
+    except OSError:
+        return "an unknown address"
+    return f"{host}:{port}"
+
+
+def _host_of(head: Head) -> str | None:
+    """The host a peer dialled, from its Host header."""
+    host = head.headers.get("host", "")
+    name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
+    return name.strip("[]") or None
+
+
+def _describe(error: BaseException) -> str:
+    """The innermost errors of a group, in one line."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(sorted({_describe(inner) for inner in error.exceptions}))
+    if isinstance(error, HandshakeError):
+        return "bad WebSocket handshake"
+    return f"{type(error).__name__}: {error}"
+
+
+__all__ = ["Listener", "PeerLog", "open_listeners"]

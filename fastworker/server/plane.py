@@ -1,0 +1,103 @@
+"""What every connection of one control plane shares."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from fastworker.core.dispatcher import Dispatcher
+from fastworker.core.records import Now
+from fastworker.server.inbox import Inbox
+from fastworker.server.roster import ConnectedRoster
+from fastworker.server.settings import ControlPlaneSettings
+from fastworker.store.thread import StoreThread
+from fastworker.wire.fields import OptionMap
+
+logger = logging.getLogger("fastworker.server")
+
+MAX_WARNINGS = 1000
+"""Different once-only warnings remembered; after that the log has had enough of them."""
+
+CallbackResolver = Callable[[str, str | None], Awaitable[str]]
+"""(address, submitter's host) → the address to dial; raises `Forbidden` or `InvalidAddress`."""
+
+
+@dataclass(slots=True)
+class Plane:
+    """The parts of a running control plane that its connections use."""
+
+    settings: ControlPlaneSettings
+    clock: Callable[[], Now]
+    dispatcher: Dispatcher
+    inbox: Inbox
+    store: StoreThread
+    roster: ConnectedRoster
+    resolve_callback: CallbackResolver
+    acknowledge_callbacks: Callable[[list[bytes]], None]
+    identity: bytes = field(default_factory=lambda: secrets.token_bytes(16))
+    addresses: list[str] = field(default_factory=list)
+    """Where it listens, as peers may dial it."""
+    draining: bool = False
+    warned: set[str] = field(default_factory=set)
+
+    def warn(self, text: str) -> None:
+        """Log a warning once."""
+        if text not in self.warned and len(self.warned) < MAX_WARNINGS:
+            self.warned.add(text)
+            logger.warning("%s", text)
+
+    def advertised(self, dialled_host: str | None) -> list[str]:
+        """Addresses to tell a peer: what was configured, else the host that it dialled."""
+        if self.settings.advertise is not None:
+            return [self.settings.advertise]
+        if dialled_host is None:
+            return list(self.addresses)
+        return [_with_host(address, dialled_host) for address in self.addresses]
+
+    def worker_maps(self) -> list[OptionMap]:
+        """The known subworkers, for rosters and reports."""
+        return [
+            {
+                "label": session.label,
+                "incarnation": session.incarnation.hex(),
+                "host": session.host,
+                "pid": session.pid,
+                "queues": sorted(session.queues),
+                "tasks": sorted(session.tasks),
+                "slots": list(session.pools),
+                "running": len(session.held),
+                "local": session.local,
+                "connected": session.origin is not None,
+            }
+            for session in self.dispatcher.memory.sessions.values()
+            if session.known
+        ]
+
+    def task_maps(self) -> list[OptionMap]:
+        """The known tasks with their signatures, and whether all subworkers agree on them."""
+        found: dict[str, set[str]] = {}
+        workers: dict[str, int] = {}
+        for session in self.dispatcher.memory.sessions.values():
+            if session.origin is None:
+                continue
+            for name, signature in session.signatures.items():
+                found.setdefault(name, set()).add(signature)
+                workers[name] = workers.get(name, 0) + 1
+        return [
+            {
+                "name": name,
+                "signature": sorted(signatures)[0],
+                "signatures_agree": len(signatures) == 1,
+                "workers": workers[name],
+            }
+            for name, signatures in sorted(found.items())
+        ]
+
+
+def _with_host(address: str, host: str) -> str:
+    scheme, _, rest = address.partition("://")
+    port = rest.rpartition(":")[2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown}:{port}"

@@ -1,0 +1,114 @@
+"""Answers to reads: how jobs stand, what is connected, what waits. All of it beside the loop."""
+
+from __future__ import annotations
+
+from fastworker.version import __version__
+from fastworker.core.records import JobView, TaskStatus
+from fastworker.errors import InvalidOption
+from fastworker.server.plane import Plane
+from fastworker.store.contract import JobFilter
+from fastworker.wire.fields import OptionMap
+from fastworker.wire.messages import Fetched, Query, Report, Roster
+from fastworker.wire.views import view_to_map
+
+MAX_JOBS_PER_REPORT = 1000
+
+
+def roster_message(plane: Plane, dialled: str | None) -> Roster:
+    """What a client is told about the cluster."""
+    return Roster(plane.advertised(dialled), plane.worker_maps(), plane.task_maps())
+
+
+async def fetch_views(plane: Plane, request: int, ids: list[bytes]) -> Fetched:
+    """How these jobs stand; what is not known is left out."""
+    views = await plane.store.views(ids)
+    return Fetched(request, [_with_reason(plane, view) for view in views])
+
+
+def _with_reason(plane: Plane, view: JobView) -> OptionMap:
+    found = view_to_map(view)
+    reason = plane.dispatcher.why_waiting(view.task, view.queue, view.status)
+    if reason is not None:
+        found["reason"] = reason
+    return found
+
+
+async def make_report(plane: Plane, query: Query) -> Report:
+    """Answer one `Query`.
+
+    Raises:
+        InvalidOption: an unknown report, or options it does not have.
+    """
+    options = query.options or {}
+    match query.what:
+        case "tasks":
+            body: OptionMap = {"tasks": plane.task_maps()}
+        case "workers":
+            body = {"workers": plane.worker_maps()}
+        case "queues":
+            body = {"queues": _queue_maps(plane)}
+        case "jobs":
+            body = {"jobs": await _job_maps(plane, options)}
+        case "status":
+            body = await _status_map(plane)
+        case _:
+            raise InvalidOption(
+                f"there is no report {query.what!r}; ask for tasks, workers, queues, jobs or status"
+            )
+    return Report(query.request, body)
+
+
+def _queue_maps(plane: Plane) -> list[OptionMap]:
+    found: dict[str, OptionMap] = {}
+    for lane in plane.dispatcher.memory.lanes.values():
+        entry = found.setdefault(
+            lane.key.queue, {"queue": lane.key.queue, "queued": 0, "priorities": [0, 0, 0, 0]}
+        )
+        entry["queued"] += lane.depth
+        entry["priorities"][lane.key.priority] += lane.depth
+    return [found[name] for name in sorted(found)]
+
+
+async def _job_maps(plane: Plane, options: OptionMap) -> list[OptionMap]:
+    status = options.get("status")
+    if status is not None and status not in {word.value for word in TaskStatus}:
+        raise InvalidOption(f"there is no status {status!r:.40}")
+    limit = options.get("limit", 100)
+    before = options.get("before")
+    if not isinstance(limit, int) or not 1 <= limit <= MAX_JOBS_PER_REPORT:
+        raise InvalidOption(f"limit is {limit!r:.40}; expected 1 to {MAX_JOBS_PER_REPORT}")
+    criteria = JobFilter(
+        status=status,
+        task=_text(options, "task"),
+        queue=_text(options, "queue"),
+        before_key=before if isinstance(before, int) else None,
+        limit=limit,
+    )
+    rows = await plane.store.jobs(criteria)
+    return [{**_with_reason(plane, view), "key": key} for key, view in rows]
+
+
+def _text(options: OptionMap, name: str) -> str | None:
+    value = options.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InvalidOption(f"{name} is {value!r:.40}; expected text")
+    return value
+
+
+async def _status_map(plane: Plane) -> OptionMap:
+    info = plane.store.info
+    return {
+        "version": __version__,
+        "addresses": list(plane.addresses),
+        "jobs": await plane.store.counts(),
+        "queues": _queue_maps(plane),
+        "workers": plane.worker_maps(),
+        "tasks": plane.task_maps(),
+        "inbox": plane.inbox.statistics(),
+        "store": {
+            "kind": info.kind,
+            "location": info.location,
+            "durability": info.durability,
+            "engine": info.engine_version,
+        },
+    }

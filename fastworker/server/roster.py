@@ -1,0 +1,243 @@
+"""Who is connected, who waits for which job, and the carrying out of what the core decides."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final, assert_never
+
+from fastworker.core.commands import (
+    AcknowledgeOutcomes,
+    AnnounceEnded,
+    AnnounceRoster,
+    AnswerRegistration,
+    AnswerSubmission,
+    AnswerWatch,
+    AssignJobs,
+    Command,
+    SettleCancel,
+    WithdrawJobs,
+)
+from fastworker.core.dispatcher import Dispatcher
+from fastworker.core.facts import CancelRequest
+from fastworker.core.records import FinishRow, JobRow, LaneKey
+from fastworker.errors import InternalError
+from fastworker.server.answers import Origin
+from fastworker.server.columns import assign_message, finished_messages
+from fastworker.transport.link import Link
+from fastworker.wire.messages import (
+    Cancelled,
+    Gone,
+    Message,
+    OutcomeAck,
+    Registered,
+    Roster,
+    Withdraw,
+)
+
+logger = logging.getLogger("fastworker.server")
+
+MAX_WATCHERS: Final = 64
+"""Connections told about one job; more than that is a loop in somebody's program."""
+
+
+class Watcher:
+    """Anything that can be told how jobs ended: a client, or a task behind a subworker."""
+
+    closed: bool = False
+
+    def send(self, message: Message) -> None:
+        """Queue a message for it."""
+        raise NotImplementedError
+
+
+class CancelOrigin:
+    """One `Cancel` until every id is settled."""
+
+    def __init__(self, peer: Watcher, request: int, count: int) -> None:
+        self._peer = peer
+        self._request = request
+        self._outcomes = ["unknown"] * count
+        self._open = count
+
+    def settle(self, index: int, outcome: str) -> None:
+        """One id is settled; the answer goes out with the last one."""
+        self._outcomes[index] = outcome
+        self._open -= 1
+        if self._open == 0:
+            self._peer.send(Cancelled(self._request, self._outcomes))
+
+
+class ConnectedRoster:
+    """Connections by what they are, and the watchers of jobs.
+
+    Args:
+        lane_key: gives the lane of a job, for its task and priority.
+        load_payloads: is given assignments whose arguments are in the store only.
+    """
+
+    def __init__(
+        self,
+        lane_key: Callable[[int], LaneKey],
+        load_payloads: Callable[[bytes, list[tuple[JobRow, int]]], None],
+        *,
+        lease_seconds: float,
+    ) -> None:
+        self._lane_key = lane_key
+        self._load_payloads = load_payloads
+        self._lease_seconds = lease_seconds
+        self._watchers: dict[bytes, list[Watcher]] = {}
+        self.subworkers: dict[bytes, Link] = {}
+        self.clients: set[Watcher] = set()
+        self.clients_by_id: dict[bytes, Watcher] = {}
+        self.last_heard: dict[bytes, float] = {}
+        self.describe: Callable[[], Roster] | None = None
+        self.on_turn: list[Callable[[Dispatcher], None]] = []
+        self.on_ended: list[Callable[[Sequence[FinishRow]], None]] = []
+        self.on_client: list[Callable[[bytes], None]] = []
+
+    # -- the shell of the loop --------------------------------------------------------------
+
+    def heard(self) -> dict[bytes, float]:
+        """When each connected subworker was last heard (monotonic seconds)."""
+        return dict(self.last_heard)
+
+    def turn_ended(self, dispatcher: Dispatcher) -> None:
+        """Let the services that follow the state look at it."""
+        for look in self.on_turn:
+            look(dispatcher)
+
+    def carry_out(self, commands: Sequence[Command]) -> None:
+        """Do what the core decided, in its order."""
+        for command in commands:
+            self._carry_out(command)
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case AnswerSubmission():
+                self._answer_submission(command)
+            case AssignJobs():
+                self._assign(command)
+            case AcknowledgeOutcomes():
+                self._tell(command.session, OutcomeAck(command.tokens, command.stale))
+            case AnnounceEnded():
+                self._announce(command.finishes)
+            case AnswerRegistration():
+                answer = Registered(self._lease_seconds, command.stale)
+                self._tell(command.fact.session, answer)
+            case WithdrawJobs():
+                self._tell(command.session, Withdraw(b"".join(command.ids), command.tokens))
+            case SettleCancel():
+                _cancel_origin(command.fact).settle(command.index, command.outcome)
+            case AnswerWatch():
+                self._answer_watch(command)
+            case AnnounceRoster():
+                self._announce_roster()
+            case _:
+                assert_never(command)
+
+    # -- watching ---------------------------------------------------------------------------
+
+    def watch(self, ids: Sequence[bytes], watcher: Watcher) -> None:
+        """Tell ``watcher`` when these jobs end."""
+        watchers = self._watchers
+        for job_id in ids:
+            present = watchers.get(job_id)
+            if present is None:
+                watchers[job_id] = [watcher]
+            elif watcher not in present:
+                alive = [other for other in present if not other.closed]
+                watchers[job_id] = [*alive[-MAX_WATCHERS + 1 :], watcher]
+
+    def unwatch(self, ids: Sequence[bytes], watcher: Watcher) -> None:
+        """No longer tell ``watcher`` about these jobs."""
+        for job_id in ids:
+            present = self._watchers.get(job_id)
+            if present is not None and watcher in present:
+                present.remove(watcher)
+                if not present:
+                    del self._watchers[job_id]
+
+    def _announce(self, finishes: Sequence[FinishRow]) -> None:
+        by_watcher: dict[Watcher, list[FinishRow]] = {}
+        for row in finishes:
+            for watcher in self._watchers.pop(row.id, ()):
+                if not watcher.closed:
+                    by_watcher.setdefault(watcher, []).append(row)
+        for watcher, rows in by_watcher.items():
+            for message in finished_messages(rows):
+                watcher.send(message)
+        for listener in self.on_ended:
+            listener(finishes)
+
+    # -- answers ----------------------------------------------------------------------------
+
+    def _answer_submission(self, command: AnswerSubmission) -> None:
+        fact = command.fact
+        origin = fact.origin
+        if not isinstance(origin, Origin):
+            raise InternalError("a submission came from nowhere")
+        watcher = origin.peer
+        if fact.watch and isinstance(watcher, Watcher) and not watcher.closed:
+            refused = {refusal.index for refusal in command.refused}
+            ended = {row.id for row in command.ended}
+            self.watch(
+                [
+                    job_id
+                    for index, job_id in enumerate(fact.ids)
+                    if index not in refused and job_id not in ended
+                ]
+                if refused or ended
+                else fact.ids,
+                watcher,
+            )
+        origin.settle(command.refused)
+        if command.ended and isinstance(watcher, Watcher):
+            for message in finished_messages(command.ended):
+                watcher.send(message)
+
+    def _answer_watch(self, command: AnswerWatch) -> None:
+        watcher = command.fact.origin
+        assert isinstance(watcher, Watcher)
+        told = {row.id for row in command.ended}.union(command.unknown, command.expired)
+        self.watch([job_id for job_id in command.fact.ids if job_id not in told], watcher)
+        for message in finished_messages(command.ended):
+            watcher.send(message)
+        if command.unknown or command.expired:
+            watcher.send(Gone(b"".join(command.unknown), b"".join(command.expired)))
+
+    # -- subworkers -------------------------------------------------------------------------
+
+    def _tell(self, session: bytes, message: Message) -> None:
+        link = self.subworkers.get(session)
+        if link is not None:
+            link.send(message)
+
+    def _assign(self, command: AssignJobs) -> None:
+        missing = [entry for entry in command.jobs if entry[0].payload is None]
+        if missing:
+            self._load_payloads(command.session, missing)
+        present = [entry for entry in command.jobs if entry[0].payload is not None]
+        self.send_assignment(command.session, present, urgent=command.urgent)
+
+    def send_assignment(
+        self, session: bytes, jobs: list[tuple[JobRow, int]], *, urgent: bool = False
+    ) -> None:
+        """Send leased jobs with their arguments; if it is not connected, it claims nothing
+        when it comes back, and they are handed out again."""
+        link = self.subworkers.get(session)
+        if link is not None and jobs:
+            link.send(assign_message(jobs, self._lane_key), urgent=urgent)
+
+    def _announce_roster(self) -> None:
+        if self.describe is None:
+            return
+        roster = self.describe()
+        for client in self.clients:
+            client.send(roster)
+
+
+def _cancel_origin(fact: CancelRequest) -> CancelOrigin:
+    if not isinstance(fact.origin, CancelOrigin):
+        raise InternalError("a cancel came from nowhere")
+    return fact.origin

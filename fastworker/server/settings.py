@@ -1,0 +1,48 @@
+"""What one control plane is told when it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastworker.store.contract import Retention
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlaneSettings:
+    """Everything `run_control_plane` needs; built by the command line from `config.Settings`.
+
+    Args:
+        base_address, discovery_address: where to listen (``tcp://host:port``; port 0: any free).
+        advertise: what peers are told to dial; None: the host they dialled.
+        store: folder of the state; None only with durability ``memory``.
+        durability: ``power``, ``process`` or ``memory``.
+        tokens: token text by token id; empty only with ``insecure``.
+        local_worker: ``auto``, ``always`` or ``never``.
+        task_modules: for the local subworker.
+        callback_allow: hosts (and ``host:port``) that callbacks may dial, too.
+        drain_seconds: how long a first SIGTERM waits for connections to end well.
+        lease_seconds, heartbeat_seconds: see guarantees G2; shorter in tests.
+    """
+
+    base_address: str = "tcp://127.0.0.1:5555"
+    discovery_address: str | None = "tcp://127.0.0.1:5550"
+    advertise: str | None = None
+    store: Path | None = None
+    durability: str = "power"
+    tokens: Mapping[str, str] = field(default_factory=dict)
+    local_worker: str = "auto"
+    task_modules: tuple[str, ...] = ()
+    callback_allow: tuple[str, ...] = ()
+    drain_seconds: float = 25.0
+    insecure: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    concurrency: int = 100
+    threads: int = 32
+    processes: int = 1
+    async_runtime: str = "asyncio"
+    lease_seconds: float = 15.0
+    heartbeat_seconds: float = 5.0
+    retention: Retention = field(default_factory=Retention)

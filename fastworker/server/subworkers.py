@@ -1,0 +1,227 @@
+"""A subworker's side of a connection: its reports become facts; tasks behind it are clients."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import trio
+
+from fastworker.core.facts import (
+    CapacityChange,
+    Disconnection,
+    Handbacks,
+    Registration,
+    Starts,
+    Withdrawals,
+)
+from fastworker.core.ids import split_ids
+from fastworker.core.names import check_name
+from fastworker.core.sessions import ALL_QUEUES
+from fastworker.errors import FastWorkerError, ProtocolError
+from fastworker.server.clients import ClientPeer
+from fastworker.server.columns import outcomes_fact
+from fastworker.server.plane import Plane
+from fastworker.transport.link import Link
+from fastworker.wire.codec import UnknownMessage, decode, encode
+from fastworker.wire.messages import (
+    Beat,
+    BeatAck,
+    Bye,
+    Capacity,
+    Handback,
+    Message,
+    Outcome,
+    Problem,
+    Register,
+    Relay,
+    Started,
+    Withdrawn,
+)
+
+POOLS = 2
+"""Async and threads."""
+
+
+class SubworkerPeer:
+    """One subworker on one connection."""
+
+    def __init__(
+        self, plane: Plane, link: Link, reads: trio.Nursery, *, token_id: str, host: str | None
+    ) -> None:
+        self._plane = plane
+        self._link = link
+        self._reads = reads
+        self._token_id = token_id
+        self._host = host
+        self._session: bytes | None = None
+        self._leaving = False
+        self._tasks: dict[int, ClientPeer] = {}
+
+    def heard(self, at: float) -> None:
+        """Something came from it at this monotonic moment: its lease is renewed."""
+        if self._session is not None and self._is_current():
+            self._plane.roster.last_heard[self._session] = at
+
+    def _is_current(self) -> bool:
+        return self._session is not None and (
+            self._plane.roster.subworkers.get(self._session) is self._link
+        )
+
+    async def receive(self, message: Message) -> None:
+        """Handle one message.
+
+        Raises:
+            ProtocolError: it has no place here; the connection ends.
+        """
+        if isinstance(message, Register):
+            await self._register(message)
+        elif isinstance(message, Beat):
+            self._link.send(BeatAck(message.number), urgent=True)
+        elif isinstance(message, UnknownMessage):
+            text = f"message kind {message.kind} is not known to this control plane"
+            self._link.send(Problem("unknown_kind", text, request=message.request))
+        elif self._session is None:
+            raise ProtocolError(
+                f"message {type(message).__name__} came before Register; send Register first"
+            )
+        elif self._is_current():
+            await self._receive_registered(self._session, message)
+
+    async def _receive_registered(self, session: bytes, message: Message) -> None:
+        put = self._plane.inbox.put
+        match message:
+            case Outcome():
+                await put(outcomes_fact(session, message))
+            case Started():
+                ids = split_ids(message.ids)
+                await put(Starts(session, ids, message.tokens, message.started_at))
+            case Handback():
+                await put(
+                    Handbacks(
+                        session,
+                        split_ids(message.ids),
+                        message.tokens,
+                        message.started,
+                        message.reason,
+                        message.detail,
+                    )
+                )
+            case Withdrawn():
+                ids = split_ids(message.ids)
+                await put(Withdrawals(session, ids, message.tokens, message.taken))
+            case Capacity():
+                await put(CapacityChange(session, _pools(message.pools), _pools(message.prefetch)))
+            case Relay():
+                await self._relay(message)
+            case Bye():
+                self._leaving = True
+            case BeatAck():
+                pass
+            case _:
+                raise ProtocolError(
+                    f"message {type(message).__name__} has no place on a subworker's connection"
+                )
+
+    async def _register(self, message: Register) -> None:
+        if self._session is not None:
+            raise ProtocolError("message Register came twice on one connection")
+        label = check_name("worker", message.label)
+        self._warn_of_twins(label, message.incarnation)
+        self._session = message.incarnation
+        older = self._plane.roster.subworkers.get(message.incarnation)
+        if older is not None and older is not self._link:
+            older.shut()
+        self._plane.roster.subworkers[message.incarnation] = self._link
+        self._plane.roster.last_heard[message.incarnation] = trio.current_time()
+        claims = dict(zip(split_ids(message.claim_ids), message.claim_tokens, strict=True))
+        await self._plane.inbox.put(
+            Registration(
+                session=message.incarnation,
+                origin=self,
+                label=label,
+                queues=frozenset(
+                    queue if queue == ALL_QUEUES else check_name("queue", queue)
+                    for queue in message.queues
+                ),
+                tasks=dict(_task_pools(message)),
+                signatures={str(row[0]): str(row[2]) for row in message.tasks},
+                pools=_pools(message.pools),
+                prefetch=_pools(message.prefetch),
+                local=message.local,
+                claims=claims,
+                host=message.host,
+                pid=message.pid,
+            )
+        )
+
+    def _warn_of_twins(self, label: str, incarnation: bytes) -> None:
+        for session in self._plane.dispatcher.memory.sessions.values():
+            if (
+                session.label == label
+                and session.incarnation != incarnation
+                and session.origin is not None
+            ):
+                self._plane.warn(
+                    f"two subworkers call themselves {label!r}; both run, "
+                    "but give each its own --worker-id to tell them apart"
+                )
+
+    # -- tasks behind it --------------------------------------------------------------------
+
+    async def _relay(self, message: Relay) -> None:
+        number = message.runner
+        if message.closed:
+            self._close_task(number)
+            return
+        peer = self._tasks.get(number)
+        if peer is None:
+            peer = self._tasks[number] = ClientPeer(
+                self._plane,
+                lambda answer: self._link.send(Relay(number, encode([answer]))),
+                self._reads,
+                token_id=self._token_id,
+                host=self._host,
+                authority=self._holds,
+            )
+        try:
+            for inner in decode(message.frame):
+                await peer.receive(inner)
+        except ProtocolError as error:
+            peer.send(Problem(error.code, str(error)))
+            self._close_task(number)
+            self._link.send(Relay(number, b"", closed=True))
+
+    def _holds(self, job_id: bytes, token: int) -> bool:
+        job = self._plane.dispatcher.job(job_id)
+        return job is not None and job.token == token and job.session == self._session
+
+    def _close_task(self, number: int) -> None:
+        peer = self._tasks.pop(number, None)
+        if peer is not None:
+            peer.close()
+
+    async def close(self) -> None:
+        """Its connection has ended. Its lease goes on unless it said goodbye."""
+        for number in list(self._tasks):
+            self._close_task(number)
+        if self._session is None:
+            return
+        if self._is_current():
+            del self._plane.roster.subworkers[self._session]
+            self._plane.roster.last_heard.pop(self._session, None)
+        await self._plane.inbox.put(Disconnection(self._session, self, self._leaving))
+
+
+def _pools(column: object) -> tuple[int, ...]:
+    assert isinstance(column, (list, tuple))
+    return (*column[:POOLS], *([0] * (POOLS - len(column))))
+
+
+def _task_pools(message: Register) -> Iterator[tuple[str, int]]:
+    for row in message.tasks:
+        name, pool = row[0], row[1]
+        with contextlib.suppress(FastWorkerError):
+            # A name nobody could submit is no reason to refuse the others.
+            if isinstance(pool, int) and 0 <= pool < POOLS:
+                yield check_name("task", name), pool

@@ -1,0 +1,98 @@
+"""The SQLite schema as numbered steps, each run in one transaction and never edited afterwards.
+
+``application_id`` says that a database is ours, ``user_version`` how far it has come, and the table
+``migrations`` holds a checksum of every step, so that a store made by a different build is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from typing import Final
+
+from fastworker.errors import StoreUnusable
+
+APPLICATION_ID: Final = 0x46574B31
+"""``FWK1`` in the header of the database file."""
+
+# A job that has not ended is in exactly one of jobs_ready and jobs_held; the others serve the
+# clock and the pruning. All are partial: a job that does not wait for them pays nothing.
+_FIRST: Final = (
+    "CREATE TABLE migrations (number INTEGER PRIMARY KEY, checksum TEXT NOT NULL)",
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE lanes (lane INTEGER PRIMARY KEY, tenant TEXT NOT NULL, queue TEXT NOT NULL,"
+    " priority INTEGER NOT NULL, task TEXT NOT NULL)",
+    "CREATE TABLE jobs (key INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, lane INTEGER NOT NULL,"
+    " status INTEGER NOT NULL, position INTEGER, ready_at REAL, expires_at REAL, due_at REAL,"
+    " submitted_at REAL NOT NULL, token INTEGER NOT NULL, session BLOB, attempts INTEGER NOT NULL,"
+    " deaths INTEGER NOT NULL, started_at REAL, options BLOB, finished_at REAL, result INTEGER,"
+    " failure INTEGER, tombstone_at REAL)",
+    "CREATE INDEX jobs_ready ON jobs (lane, position) WHERE position IS NOT NULL",
+    "CREATE INDEX jobs_held ON jobs (status) WHERE position IS NULL AND finished_at IS NULL",
+    "CREATE INDEX jobs_due ON jobs (due_at) WHERE due_at IS NOT NULL",
+    "CREATE INDEX jobs_tombstones ON jobs (tombstone_at) WHERE tombstone_at IS NOT NULL",
+    "CREATE TABLE payloads (key INTEGER PRIMARY KEY, payload BLOB NOT NULL)",
+    # Outcomes are numbered in the order they were recorded: the oldest are the first rows.
+    "CREATE TABLE results (number INTEGER PRIMARY KEY, key INTEGER NOT NULL,"
+    " finished_at REAL NOT NULL, value BLOB, failure BLOB)",
+    "CREATE TABLE failures (number INTEGER PRIMARY KEY, key INTEGER NOT NULL,"
+    " finished_at REAL NOT NULL, value BLOB, failure BLOB)",
+    "CREATE TABLE callbacks (delivery BLOB PRIMARY KEY, job_id BLOB NOT NULL,"
+    " job_key INTEGER NOT NULL, address TEXT NOT NULL, token_id TEXT NOT NULL, data BLOB,"
+    " made_at REAL NOT NULL, next_attempt_at REAL NOT NULL, attempts INTEGER NOT NULL)",
+    "CREATE INDEX callbacks_due ON callbacks (next_attempt_at)",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST,)
+"""Step n (counted from 1) brings ``user_version`` from n - 1 to n."""
+
+
+def migrate(connection: sqlite3.Connection, *, location: str) -> None:
+    """Bring a database of ours to the newest version; each step happens as a whole or not at all.
+
+    Raises:
+        StoreUnusable: the database is newer than this program, foreign, or from another build.
+        sqlite3.Error: a step failed; the steps before it stay.
+    """
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    _check_ours(connection, version, location)
+    for number in range(version + 1, len(MIGRATIONS) + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in MIGRATIONS[number - 1]:
+                connection.execute(statement)
+            connection.execute("INSERT INTO migrations VALUES (?, ?)", (number, checksum(number)))
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def checksum(number: int) -> str:
+    """The checksum of a step, as the store records it."""
+    return hashlib.sha256("\n".join(MIGRATIONS[number - 1]).encode()).hexdigest()[:32]
+
+
+def _check_ours(connection: sqlite3.Connection, version: int, location: str) -> None:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if version == 0 and application == 0 and tables == 0:
+        return
+    if application != APPLICATION_ID:
+        raise StoreUnusable(
+            f"{location} is a database of another program; choose another folder with --store"
+        )
+    if version > len(MIGRATIONS):
+        raise StoreUnusable(
+            f"{location} has format {version}, and this fastworker knows formats up to "
+            f"{len(MIGRATIONS)}; upgrade fastworker, or restore a backup made before the upgrade"
+        )
+    for number, stored in connection.execute("SELECT number, checksum FROM migrations"):
+        if number > version or stored != checksum(number):
+            raise StoreUnusable(
+                f"{location} was made by a different build of fastworker (format step {number}); "
+                "run the build that made it, or restore a backup"
+            )

@@ -1,0 +1,378 @@
+"""The store in one SQLite file: the writer's side. Reads beside it are in sqlite_reader.py.
+
+Only this connection writes and checkpoints. Numbers that pruning and statistics need are counted
+as they change and written in the same transaction. After a failure whose extent cannot be known
+the store refuses everything: what it holds is found out at the next start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from fastworker.core.records import (
+    STATUS_CODES,
+    STATUS_NUMBERS,
+    CallbackRow,
+    FinishRow,
+    LaneKey,
+    LaneRow,
+    Saves,
+)
+from fastworker.errors import InternalError, StoreBroken, StoreError, StoreUnusable
+from fastworker.store import rows
+from fastworker.store.batches import delete
+from fastworker.store.contract import (
+    DuplicateJob,
+    Known,
+    NoSpace,
+    PruneReport,
+    Questions,
+    Retention,
+    Snapshot,
+    StoreInfo,
+    StoreReader,
+)
+from fastworker.store.folder import StoreFolder
+from fastworker.store.retention import (
+    LONG_KEPT,
+    Kept,
+    count_outdated_results,
+    count_outdated_tombstones,
+    keeps_outcome,
+)
+from fastworker.store.sqlite_file import DAMAGED, create_database, damaged, open_database
+from fastworker.store.sqlite_reader import SqliteReader
+
+
+class SqliteStore:
+    """A `Store` in a folder of its own.
+
+    Args:
+        path: the folder; made if it is not there.
+        durability: ``power`` (every commit is synced) or ``process``.
+
+    Raises:
+        CannotCreate, StoreLocked, StoreUnusable: see `fastworker.errors`.
+    """
+
+    def __init__(self, path: Path, *, durability: str) -> None:
+        self.info = StoreInfo("sqlite", str(path), durability, sqlite3.sqlite_version, ())
+        self._failed: StoreError | None = None
+        self._closed = False
+        self._folder = StoreFolder(path)
+        self._readers: list[SqliteReader] = []
+        try:
+            if not self._folder.has_database():
+                create_database(self._folder)
+            self._folder.claim()
+            self._connection = open_database(self._folder, durability)
+        except BaseException:
+            self._folder.release()
+            raise
+        self._counted: Counter[str] = Counter(
+            dict(self._connection.execute("SELECT name, value FROM meta"))
+        )
+        self._next_outcome = 1 + max(
+            self._number("SELECT max(number) FROM results"),
+            self._number("SELECT max(number) FROM failures"),
+        )
+
+    def load(self) -> Snapshot:
+        with self._failures_named():
+            return self._load()
+
+    def _load(self) -> Snapshot:
+        execute = self._connection.execute
+        key_ceiling = self._counted["key_ceiling"]
+        held = "SELECT count(*) FROM jobs WHERE position IS NULL AND finished_at IS NULL"
+        return Snapshot(
+            lanes=[
+                LaneRow(lane, LaneKey(*key))
+                for lane, *key in execute(
+                    "SELECT lane, tenant, queue, priority, task FROM lanes ORDER BY lane"
+                )
+            ],
+            queued=dict(
+                execute("SELECT lane, count(*) FROM jobs WHERE position IS NOT NULL GROUP BY lane")
+            ),
+            scheduled=self._number(f"{held} AND status = {rows.SCHEDULED}"),
+            running=[rows.job_row(row) for row in execute(rows.SELECT_RUNNING)],
+            key_ceiling=key_ceiling,
+            token_ceiling=self._counted["token_ceiling"],
+            next_position=1 + max(key_ceiling, self._number("SELECT max(key) FROM jobs")),
+            next_due_at=self._next_due_at(skip=0),
+        )
+
+    def recall(self, questions: Questions) -> Known:
+        known = Known()
+        with self._failures_named():
+            execute = self._connection.execute
+            for statement, ids in rows.select_known(questions.ids):
+                for row in execute(statement, ids):
+                    known.jobs[row[1]] = rows.known_job(row)
+            for refill in questions.refills:
+                known.refills[refill.lane] = [
+                    rows.job_row(row) for row in execute(rows.SELECT_READY, refill)
+                ]
+            if questions.due_before is not None:
+                bounds = (questions.due_before, questions.due_limit)
+                known.due = [rows.job_row(row) for row in execute(rows.SELECT_DUE, bounds)]
+                known.next_due_at = self._next_due_at(skip=len(known.due))
+        return known
+
+    def save(self, saves: Saves) -> None:
+        changes: Counter[str] = Counter()
+        with self._transaction():
+            many = self._connection.executemany
+            if saves.lanes:
+                many(rows.INSERT_LANE, [(lane, *key) for lane, key in saves.lanes])
+            if saves.inserts:
+                try:
+                    rows.INSERT_JOB.write(self._connection, rows.inserted(saves.inserts))
+                except sqlite3.IntegrityError as error:
+                    raise DuplicateJob(f"an id is already stored ({error})") from error
+                rows.INSERT_PAYLOAD.write(
+                    self._connection,
+                    [(row.key, row.payload) for row in saves.inserts if row.payload is not None],
+                )
+            if saves.updates:
+                updated = rows.updated(saves.updates)
+                _check_all_met("updated", rows.UPDATE_JOB.write(self._connection, updated), updated)
+            if saves.finishes:
+                self._write_finishes(saves.finishes, changes)
+            if saves.callbacks:
+                many(rows.INSERT_CALLBACK, saves.callbacks)
+            ceilings = {"key_ceiling": saves.key_ceiling, "token_ceiling": saves.token_ceiling}
+            given = {name: value for name, value in ceilings.items() if value is not None}
+            self._write_meta(changes, given)
+        self._counted.update(changes)
+        self._counted.update({name: given[name] - self._counted[name] for name in given})
+
+    def _write_finishes(self, finishes: Sequence[FinishRow], changes: Counter[str]) -> None:
+        ends: list[rows.StoredRow] = []
+        outcomes: dict[str, list[rows.StoredRow]] = {"results": [], "failures": []}
+        number = self._next_outcome
+        for finish in finishes:
+            key, _, status, token, attempts, started_at, finished_at, value, failure, _ = finish
+            result_number = failure_number = tombstone_at = None
+            if status in LONG_KEPT:
+                failure_number = number
+                outcomes["failures"].append(
+                    (number, key, finished_at, value, rows.failure_bytes(failure))
+                )
+            elif keeps_outcome(finish):
+                result_number = number
+                stored = rows.failure_bytes(failure)
+                outcomes["results"].append((number, key, finished_at, value, stored))
+                changes["results_bytes"] += len(value or b"") + len(stored or b"")
+            else:
+                tombstone_at = finished_at
+                changes["tombstones"] += 1
+            number += 1
+            changes[f"ended_{status.value}"] += 1
+            ends.append(
+                (
+                    *(STATUS_NUMBERS[status], token, attempts, started_at, finished_at),
+                    *(result_number, failure_number, tombstone_at, key),
+                )
+            )
+        changes["results"] += len(outcomes["results"])
+        _check_all_met("ended", rows.FINISH_JOB.write(self._connection, ends), finishes)
+        for table, statement in rows.INSERT_OUTCOME.items():
+            statement.write(self._connection, outcomes[table])
+        dropped = [(row.key,) for row in finishes if not row.keep_payload]
+        rows.DELETE_PAYLOAD.write(self._connection, dropped)
+        # Numbers of a transaction that is rolled back are left out, which harms nobody.
+        self._next_outcome = number
+
+    def prune(self, retention: Retention, *, now: float, limit: int = 1000) -> PruneReport:
+        kept = Kept(*(self._counted[name] for name in Kept._fields))
+        changes: Counter[str] = Counter()
+        with self._transaction():
+            results = self._prune_results(kept, retention, now, limit, changes)
+            failures = self._prune_failures(now - retention.failures_seconds, now, limit - results)
+            left = limit - results - failures
+            tombstones = self._prune_tombstones(kept, retention, now, left, changes)
+            changes["tombstones"] += results + failures
+            self._write_meta(changes, {})
+        self._counted.update(changes)
+        removed = results + failures + tombstones
+        return PruneReport(results + failures, tombstones, more=removed >= limit)
+
+    def _prune_results(
+        self, kept: Kept, retention: Retention, now: float, limit: int, changes: Counter[str]
+    ) -> int:
+        oldest = self._connection.execute(
+            "SELECT number, key, finished_at,"
+            " coalesce(length(value), 0) + coalesce(length(failure), 0)"
+            " FROM results ORDER BY number LIMIT ?",
+            (limit,),
+        ).fetchall()
+        ages = ((finished_at, size) for _, _, finished_at, size in oldest)
+        gone, size = count_outdated_results(ages, kept=kept, retention=retention, now=now)
+        changes["results"] -= gone
+        changes["results_bytes"] -= size
+        self._forget("results", "result", [row[:2] for row in oldest[:gone]], now)
+        return gone
+
+    def _prune_failures(self, horizon: float, now: float, limit: int) -> int:
+        gone = self._connection.execute(
+            "SELECT number, key FROM (SELECT number, key, finished_at FROM failures"
+            " ORDER BY number LIMIT ?) WHERE finished_at <= ?",
+            (limit, horizon),
+        ).fetchall()
+        self._forget("failures", "failure", gone, now)
+        return len(gone)
+
+    def _forget(self, table: str, column: str, gone: Sequence[rows.StoredRow], now: float) -> None:
+        """Remove outcomes, given as (number, key), and make their jobs tombstones."""
+        keys = [(key,) for _, key in gone]
+        delete(table, "number").write(self._connection, [(number,) for number, _ in gone])
+        rows.DELETE_PAYLOAD.write(self._connection, keys)
+        self._connection.executemany(
+            f"UPDATE jobs SET {column} = NULL, tombstone_at = ? WHERE key = ?",
+            [(now, key) for _, key in gone],
+        )
+
+    def _prune_tombstones(
+        self, kept: Kept, retention: Retention, now: float, limit: int, changes: Counter[str]
+    ) -> int:
+        oldest = self._connection.execute(
+            "SELECT key, status, tombstone_at FROM jobs WHERE tombstone_at IS NOT NULL"
+            " ORDER BY tombstone_at LIMIT ?",
+            (limit,),
+        ).fetchall()
+        moments = (moment for _, _, moment in oldest)
+        count = count_outdated_tombstones(moments, kept=kept, retention=retention, now=now)
+        gone = oldest[:count]
+        keys = [row[:1] for row in gone]
+        delete("jobs", "key").write(self._connection, keys)
+        rows.DELETE_PAYLOAD.write(self._connection, keys)
+        changes["tombstones"] -= count
+        for _, status, _ in gone:
+            changes[f"ended_{STATUS_CODES[status].value}"] -= 1
+        return count
+
+    def due_callbacks(self, *, now: float, limit: int = 100) -> list[CallbackRow]:
+        with self._failures_named():
+            found = self._connection.execute(
+                "SELECT * FROM callbacks WHERE next_attempt_at <= ? ORDER BY next_attempt_at"
+                " LIMIT ?",
+                (now, limit),
+            )
+            return [CallbackRow(*row) for row in found]
+
+    def next_callback_at(self) -> float | None:
+        with self._failures_named():
+            found = self._connection.execute("SELECT min(next_attempt_at) FROM callbacks")
+            moment: float | None = found.fetchone()[0]
+            return moment
+
+    def settle_callbacks(
+        self, done: Sequence[bytes], later: Sequence[tuple[bytes, float, int]]
+    ) -> None:
+        with self._transaction():
+            many = self._connection.executemany
+            many("DELETE FROM callbacks WHERE delivery = ?", [(delivery,) for delivery in done])
+            many(
+                "UPDATE callbacks SET next_attempt_at = ?, attempts = ? WHERE delivery = ?",
+                [(next_at, attempts, delivery) for delivery, next_at, attempts in later],
+            )
+
+    def reader(self) -> StoreReader:
+        with self._failures_named():
+            reader = SqliteReader(self._folder.database)
+        self._readers.append(reader)
+        return reader
+
+    def close(self) -> None:
+        """Checkpoint and release, readers included. A second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            for reader in self._readers:
+                reader.close()
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+        finally:
+            self._folder.release()
+
+    def _next_due_at(self, *, skip: int) -> float | None:
+        found = self._connection.execute(rows.SELECT_NEXT_DUE, (skip,)).fetchone()
+        return None if found is None else float(found[0])
+
+    def _number(self, statement: str) -> int:
+        return int(self._connection.execute(statement).fetchone()[0] or 0)
+
+    def _write_meta(self, changes: Mapping[str, int], given: Mapping[str, int]) -> None:
+        new = {name: self._counted[name] + change for name, change in changes.items() if change}
+        if new or given:
+            self._connection.executemany(rows.SET_META, list({**new, **given}.items()))
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """One transaction: committed at the end of the block, or rolled back if that raises."""
+        with self._failures_named():
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException as error:
+                self._roll_back(error)
+                raise
+            # Committed into a file that is no longer there is not stored.
+            self._folder.check_present()
+
+    def _roll_back(self, cause: BaseException) -> None:
+        """Undo the transaction.
+
+        Raises:
+            StoreBroken: that failed too, so nobody knows what is stored.
+        """
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._failed = self._broken(cause)
+            raise self._failed from cause
+
+    @contextlib.contextmanager
+    def _failures_named(self) -> Iterator[None]:
+        """Turn failures of SQLite into ours, and refuse everything after a failure for good."""
+        if self._failed is not None:
+            raise StoreBroken(f"the store failed before: {self._failed}") from self._failed
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = error.sqlite_errorcode & 0xFF if hasattr(error, "sqlite_errorcode") else -1
+            if code == sqlite3.SQLITE_FULL:
+                raise NoSpace(
+                    f"no space left for {self._folder.database}; free some, or raise the quota"
+                ) from error
+            if code in DAMAGED:
+                self._failed = damaged(self._folder.database, str(error))
+            else:
+                self._failed = self._broken(error)
+            raise self._failed from error
+        except StoreUnusable as error:
+            self._failed = error
+            raise
+
+    def _broken(self, cause: BaseException) -> StoreBroken:
+        return StoreBroken(
+            f"writing {self._folder.database} failed ({cause}); whether the last changes are "
+            "stored is found out at the next start; check the disk"
+        )
+
+
+def _check_all_met(done: str, count: int, changed: Sequence[object]) -> None:
+    if count != len(changed):
+        raise InternalError(
+            f"{len(changed) - count} of {len(changed)} jobs to be {done} are not stored or have "
+            "ended already; nothing was written"
+        )

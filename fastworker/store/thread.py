@@ -1,0 +1,268 @@
+"""The store in front of Trio: one long-lived thread for the writer, one for reads beside it.
+
+A call is never abandoned: whatever is cancelled meanwhile, it returns when the store has answered,
+so that nobody is ever in doubt whether a save happened. The cancellation is delivered at the
+caller's next checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+import outcome
+import trio
+
+from fastworker.core.records import CallbackRow, JobView, Saves
+from fastworker.errors import StoreBroken
+from fastworker.store.contract import (
+    JobFilter,
+    Known,
+    PruneReport,
+    Questions,
+    Retention,
+    Snapshot,
+    Store,
+    StoreInfo,
+    StoreReader,
+)
+
+T = TypeVar("T")
+
+CALL_SECONDS: Final = 60.0
+"""A call without an answer for so long means a disk that hangs: give up, as after an I/O error."""
+
+VALVE_AFTER_SECONDS: Final = 0.001
+VALVE_EVERY_SECONDS: Final = 0.0005
+VALVE_PAUSE_SECONDS: Final = 20e-6
+
+
+class Valve(trio.abc.Instrument):
+    """Lets a waiting thread have the interpreter while the event loop is never idle.
+
+    A busy loop releases the interpreter lock only for moments too short for another thread to
+    wake up in, and sqlite3 asks for it again at every row: commits of 1 ms took up to a second.
+    While a call is older than 1 ms and the loop has work at hand, the loop therefore blocks for
+    20 µs, at most every 0.5 ms.
+    """
+
+    def __init__(self) -> None:
+        self._pending = 0
+        self._next_pause_at = 0.0
+
+    def begin(self) -> None:
+        """A call is on its way to a thread."""
+        if not self._pending:
+            self._next_pause_at = time.perf_counter() + VALVE_AFTER_SECONDS
+        self._pending += 1
+
+    def end(self) -> None:
+        """A call was answered."""
+        self._pending -= 1
+
+    def before_io_wait(self, timeout: float) -> None:
+        """Pause the loop if a thread waits and the loop would not wait by itself."""
+        if not self._pending or timeout > 0:
+            return
+        now = time.perf_counter()
+        if now >= self._next_pause_at:
+            time.sleep(VALVE_PAUSE_SECONDS)
+            self._next_pause_at = now + VALVE_EVERY_SECONDS
+
+
+class Caller(Protocol):
+    """Runs calls of a store one after another, where the store wants them to run."""
+
+    async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run one call to its end, whatever is cancelled meanwhile."""
+        ...
+
+
+class InlineCaller:
+    """Runs calls in the event loop: for stores that never wait."""
+
+    async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return function(*args, **kwargs)
+
+
+class _Call:
+    """One call on its way to a thread and back; ``task`` is None once nobody waits for it."""
+
+    __slots__ = ("function", "last", "task")
+
+    def __init__(
+        self, function: Callable[[], object], task: trio.lowlevel.Task, *, last: bool
+    ) -> None:
+        self.function = function
+        self.task: trio.lowlevel.Task | None = task
+        self.last = last
+
+    def answer(self, answered: outcome.Outcome[Any]) -> None:
+        """Wake the caller; runs in the event loop."""
+        if self.task is not None:
+            trio.lowlevel.reschedule(self.task, answered)
+
+    def abandon(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        """Let the caller go without an answer; runs in the event loop."""
+        self.task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class ThreadCaller:
+    """Runs calls in one long-lived thread, in the order in which they were made."""
+
+    def __init__(self, name: str, valve: Valve) -> None:
+        self._name = name
+        self._valve = valve
+        self._hangs = False
+        self._token = trio.lowlevel.current_trio_token()
+        self._calls: queue.SimpleQueue[_Call] = queue.SimpleQueue()
+        # A daemon: a disk that hangs for ever must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run one call to its end.
+
+        Raises:
+            StoreBroken: no answer within `CALL_SECONDS`, now or before.
+        """
+        return await self._call(lambda: function(*args, **kwargs), last=False)
+
+    async def stop(self, function: Callable[[], T]) -> T:
+        """Run one last call and let the thread end."""
+        return await self._call(function, last=True)
+
+    async def _call(self, function: Callable[[], T], *, last: bool) -> T:
+        if self._hangs:
+            raise self._no_answer()
+        call = _Call(function, trio.lowlevel.current_task(), last=last)
+        self._valve.begin()
+        try:
+            with trio.move_on_after(CALL_SECONDS, shield=True):
+                self._calls.put(call)
+                answer: T = await trio.lowlevel.wait_task_rescheduled(call.abandon)
+                return answer
+        finally:
+            self._valve.end()
+        self._hangs = True
+        raise self._no_answer()
+
+    def _run(self) -> None:
+        last = False
+        while not last:
+            call = self._calls.get()
+            last = call.last
+            answered = outcome.capture(call.function)
+            # The loop may be gone when a call outlasts CALL_SECONDS.
+            with contextlib.suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(call.answer, answered)
+            del call, answered
+
+    def _no_answer(self) -> StoreBroken:
+        return StoreBroken(
+            f"thread {self._name} did not answer within {CALL_SECONDS:g} seconds; whether the last "
+            "changes are stored is found out at the next start; check the disk"
+        )
+
+
+class StoreThread:
+    """The calls of `Store` and `StoreReader`, to be awaited; made by `open_store_thread`.
+
+    Every call raises what the store raises, and is not cancellable while it runs. Calls of the
+    writer run one after another, and so do reads; reads do not wait for the writer.
+    """
+
+    def __init__(self, store: Store, reader: StoreReader, writing: Caller, reading: Caller) -> None:
+        self.info: StoreInfo = store.info
+        self._store = store
+        self._reader = reader
+        self._writing = writing
+        self._reading = reading
+
+    async def load(self) -> Snapshot:
+        """See `Store.load`."""
+        return await self._writing.call(self._store.load)
+
+    async def recall(self, questions: Questions) -> Known:
+        """See `Store.recall`."""
+        return await self._writing.call(self._store.recall, questions)
+
+    async def save(self, saves: Saves) -> None:
+        """See `Store.save`."""
+        await self._writing.call(self._store.save, saves)
+
+    async def prune(self, retention: Retention, *, now: float, limit: int = 1000) -> PruneReport:
+        """See `Store.prune`."""
+        return await self._writing.call(self._store.prune, retention, now=now, limit=limit)
+
+    async def due_callbacks(self, *, now: float, limit: int = 100) -> list[CallbackRow]:
+        """See `Store.due_callbacks`."""
+        return await self._writing.call(self._store.due_callbacks, now=now, limit=limit)
+
+    async def next_callback_at(self) -> float | None:
+        """See `Store.next_callback_at`."""
+        return await self._writing.call(self._store.next_callback_at)
+
+    async def settle_callbacks(
+        self, done: Sequence[bytes], later: Sequence[tuple[bytes, float, int]]
+    ) -> None:
+        """See `Store.settle_callbacks`."""
+        await self._writing.call(self._store.settle_callbacks, done, later)
+
+    async def views(self, ids: Sequence[bytes]) -> list[JobView]:
+        """See `StoreReader.views`."""
+        return await self._reading.call(self._reader.views, ids)
+
+    async def payloads(self, keys: Sequence[int]) -> dict[int, bytes]:
+        """See `StoreReader.payloads`."""
+        return await self._reading.call(self._reader.payloads, keys)
+
+    async def jobs(self, criteria: JobFilter) -> list[tuple[int, JobView]]:
+        """See `StoreReader.jobs`."""
+        return await self._reading.call(self._reader.jobs, criteria)
+
+    async def counts(self) -> dict[str, int]:
+        """See `StoreReader.counts`."""
+        return await self._reading.call(self._reader.counts)
+
+
+@contextlib.asynccontextmanager
+async def open_store_thread(store: Store) -> AsyncIterator[StoreThread]:
+    """Put threads in front of a store; a store in memory runs in the loop instead.
+
+    The store is closed at the end of the block, after all calls made before; the block waits for
+    that at most twice `CALL_SECONDS`, whatever is cancelled.
+
+    Raises:
+        StoreBroken: the store did not answer when it was opened or closed.
+    """
+    if store.info.kind == "memory":
+        inline = InlineCaller()
+        try:
+            yield StoreThread(store, store.reader(), inline, inline)
+        finally:
+            store.close()
+        return
+    valve = Valve()
+    writing = ThreadCaller("fastworker-store", valve)
+    reading = ThreadCaller("fastworker-reads", valve)
+    trio.lowlevel.add_instrument(valve)
+    try:
+        reader = await writing.call(store.reader)
+        yield StoreThread(store, reader, writing, reading)
+    finally:
+        try:
+            await reading.stop(_nothing)
+            await writing.stop(store.close)
+        finally:
+            trio.lowlevel.remove_instrument(valve)
+
+
+def _nothing() -> None:
+    """The last read: when it is answered, all before it are."""

@@ -1,0 +1,111 @@
+"""Tasks: functions that can be run elsewhere. The decorator, and what it makes of a function.
+
+`definitions` holds what is known of a task, `signatures` checks arguments, `calling` is what a
+decorated function becomes, `loading` imports the modules that tasks live in. Nothing here does
+I/O: the process's one started client submits, and is looked up at the call, not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, overload
+
+from fastworker.core.records import DEFAULT_QUEUE, TaskPriority
+from fastworker.tasks.calling import AsyncTask, BoundOptions, P, R, Task
+from fastworker.tasks.definitions import Registry, Runtime, TaskDefinition, define, registry
+from fastworker.tasks.loading import load_task_modules
+from fastworker.tasks.signatures import bind_arguments
+
+__all__ = [
+    "AsyncTask",
+    "BoundOptions",
+    "Registry",
+    "Runtime",
+    "Task",
+    "TaskDefinition",
+    "bind_arguments",
+    "load_task_modules",
+    "registry",
+    "task",
+]
+
+
+class TaskDecorator(Protocol):
+    """What ``@task(...)`` with options gives: it makes a task of a function."""
+
+    # The coroutine form comes first and wins: the overlap is meant.
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...  # pyright: ignore[reportOverlappingOverload]
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+@overload
+def task(  # type: ignore[overload-overlap]
+    function: Callable[P, Coroutine[Any, Any, R]], /
+) -> AsyncTask[P, R]: ...  # pyright: ignore[reportOverlappingOverload]
+@overload
+def task(function: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    queue: str = DEFAULT_QUEUE,
+    priority: TaskPriority = TaskPriority.NORMAL,
+    runtime: Runtime | None = None,
+    allow_shadow: bool = False,
+    keep_result: bool = True,
+    on_lost: str = "retry",
+) -> TaskDecorator: ...
+def task(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    queue: str = DEFAULT_QUEUE,
+    priority: TaskPriority = TaskPriority.NORMAL,
+    runtime: Runtime | None = None,
+    allow_shadow: bool = False,
+    keep_result: bool = True,
+    on_lost: str = "retry",
+) -> Any:
+    """Make a task of a function: ``@task``, or ``@task(queue="mail")``.
+
+    Calling the task still runs the function, here and now; ``delay`` and ``submit`` have it run
+    elsewhere. Decorating the same function again, as a reload does, replaces the task.
+
+    Args:
+        name: what it is registered under; the function's own name if not given.
+        queue: where its jobs wait unless a call says otherwise.
+        priority: how urgent its jobs are unless a call says otherwise.
+        runtime: what an ``async def`` runs in, ``"asyncio"`` or ``"trio"``; if not given, the
+            worker's default.
+        allow_shadow: accept parameters named ``priority``, ``countdown`` or ``eta``.
+        keep_result: False keeps no result once a job has ended.
+        on_lost: ``"retry"`` runs a job again when its worker was lost (at least once), ``"fail"``
+            does not (at most once).
+
+    Raises:
+        InvalidName: the name cannot be one; a lambda has none.
+        InvalidOption: an option with a value it cannot have, or a parameter that needs
+            ``allow_shadow``.
+        TaskNameTaken: another module has a task of this name.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Task[..., Any] | AsyncTask[..., Any]:
+        definition = define(
+            function,
+            name=name,
+            queue=queue,
+            priority=priority,
+            runtime=runtime,
+            allow_shadow=allow_shadow,
+            keep_result=keep_result,
+            on_lost=on_lost,
+        )
+        registry.register(definition)
+        return AsyncTask(definition) if definition.is_async else Task(definition)
+
+    return decorate if function is None else decorate(function)

@@ -1,0 +1,1 @@
+"""The Trio side of a connection: one WebSocket, one reader, one writer that batches."""

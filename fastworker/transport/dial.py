@@ -1,0 +1,209 @@
+"""Dialling a control plane: TCP, TLS where the address says so, WebSocket, mutual handshake.
+
+What comes out is a `Link` both ends of which have proved that they hold the token. What to say
+over it is the caller's business.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+import trio
+from trio_websocket import ConnectionRejected, HandshakeError, WebSocketConnection
+from trio_websocket import wrap_client_stream as wrap_websocket
+
+from fastworker.errors import (
+    AuthenticationFailed,
+    ControlPlaneUnavailable,
+    FastWorkerError,
+    ProtocolError,
+    UnsupportedVersion,
+)
+from fastworker.transport.link import Link, LinkClosed
+from fastworker.transport.websocket import (
+    CLOSE_SECONDS,
+    MAX_WEBSOCKET_MESSAGE_BYTES,
+    MESSAGE_QUEUE_SIZE,
+    RECEIVE_BUFFER_BYTES,
+    WebSocketFrames,
+)
+from fastworker.wire.addresses import Address
+from fastworker.wire.handshake import DialerHandshake
+from fastworker.wire.messages import SUBPROTOCOL, Challenge, Message, Problem, Welcome
+
+CONNECT_SECONDS: Final = 5.0
+"""From the first packet to `Welcome`: an unreachable address must not look like a slow one."""
+
+UNSENT_MILLISECONDS: Final = 15_000
+"""Bytes the peer's kernel has not taken for this long end the connection (TCP_USER_TIMEOUT)."""
+
+_M = TypeVar("_M", bound=Message)
+
+
+@asynccontextmanager
+async def open_link(
+    address: Address, *, role: str, token: str, agent: str, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[Link, Welcome]]:
+    """Connect to the control plane at ``address`` and prove who we are to each other.
+
+    The link's writer runs while the block runs; leaving the block, by any way, closes the
+    connection. Inside the block the end of the connection shows as `LinkClosed` from `receive`.
+
+    Args:
+        role: ``"client"`` or ``"subworker"``.
+        token: ``id.secret``; never sent.
+        agent: program and version, for the control plane's list of peers.
+        tls: for ``wss://`` addresses; None verifies against the system's authorities.
+
+    Raises:
+        ControlPlaneUnavailable: nothing there speaks our protocol, within `CONNECT_SECONDS`.
+        AuthenticationFailed: one side's token is not the other's.
+        UnsupportedVersion: no protocol version in common.
+    """
+    standing = False
+    try:
+        async with trio.open_nursery() as nursery:
+            with trio.fail_after(CONNECT_SECONDS):
+                websocket = await _open_websocket(nursery, address, tls)
+                link = _start_link(nursery, websocket, str(address))
+                welcome = await _shake_hands(link, DialerHandshake(role, token, os.urandom, agent))
+            standing = True
+            try:
+                yield link, welcome
+            finally:
+                with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                    await link.aclose()
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        error = _the_one_error(group)
+        raise (error if standing else _explain(address, error)) from None
+    except (OSError, trio.TooSlowError, trio.BrokenResourceError, HandshakeError) as error:
+        if standing:
+            raise
+        raise _explain(address, error) from error
+
+
+async def _open_websocket(
+    nursery: trio.Nursery, address: Address, tls: ssl.SSLContext | None
+) -> WebSocketConnection:
+    plain = await trio.open_tcp_stream(address.host, address.port)
+    stream: trio.SocketStream | trio.SSLStream[trio.SocketStream] = plain
+    try:
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNSENT_MILLISECONDS)
+        if address.tls:
+            context = tls if tls is not None else ssl.create_default_context()
+            stream = trio.SSLStream(
+                plain, context, server_hostname=address.host, https_compatible=True
+            )
+            await stream.do_handshake()
+        websocket = await wrap_websocket(
+            nursery,
+            stream,
+            _host_header(address),
+            "/",
+            subprotocols=[SUBPROTOCOL],
+            message_queue_size=MESSAGE_QUEUE_SIZE,
+            max_message_size=MAX_WEBSOCKET_MESSAGE_BYTES,
+            receive_buffer_size=RECEIVE_BUFFER_BYTES,
+        )
+        if websocket.subprotocol != SUBPROTOCOL:
+            raise ControlPlaneUnavailable(
+                f"what answers at {address} is a WebSocket server, "
+                f"but does not speak {SUBPROTOCOL}; is this the control plane's address?"
+            )
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return websocket
+
+
+def _host_header(address: Address) -> str:
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{host}:{address.port}"
+
+
+def _start_link(nursery: trio.Nursery, websocket: WebSocketConnection, name: str) -> Link:
+    link = Link(WebSocketFrames(websocket), name=name)
+    link.on_overflow = lambda: nursery.start_soon(link.aclose, 1008, "too much left unread")
+    nursery.start_soon(_write, link)
+    return link
+
+
+async def _write(link: Link) -> None:
+    # A writer that fails closes the connection; its reader then says so to the caller.
+    try:
+        await link.write_forever()
+    except (LinkClosed, trio.TooSlowError):
+        await link.aclose()
+
+
+async def _shake_hands(link: Link, handshake: DialerHandshake) -> Welcome:
+    link.send(handshake.hello())
+    challenge = await _expect(link, Challenge)
+    link.send(handshake.receive(challenge))
+    return await _expect(link, Welcome)
+
+
+async def _expect(link: Link, kind: type[_M]) -> _M:
+    messages = await link.receive()
+    match messages:
+        case [Problem() as problem, *_]:
+            raise _refusal(problem, link.name)
+        case [message] if isinstance(message, kind):
+            return message
+    seen = ", ".join(type(message).__name__ for message in messages[:3]) or "an empty frame"
+    raise ProtocolError(f"expected {kind.__name__} from {link.name}, not {seen}")
+
+
+def _refusal(problem: Problem, name: str) -> FastWorkerError:
+    text = f"{name} refused the connection: {problem.message}"
+    match problem.code:
+        case AuthenticationFailed.code | "forbidden":
+            return AuthenticationFailed(text)
+        case UnsupportedVersion.code:
+            return UnsupportedVersion(text)
+    return ControlPlaneUnavailable(text)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def _the_one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a nursery's group says, if it says one thing; being cancelled outdoes the network."""
+    leaves = list(_leaves(group))
+    weightier = [leaf for leaf in leaves if not isinstance(leaf, LinkClosed | OSError)]
+    if not weightier:
+        return leaves[0]
+    return weightier[0] if len(weightier) == 1 else group
+
+
+def _explain(address: Address, error: BaseException) -> BaseException:
+    """The failure to connect as one of our errors; anything unexpected stays what it is."""
+    match error:
+        case ConnectionRejected():
+            what = f"it answered HTTP status {error.status_code}"
+        case trio.TooSlowError() | HandshakeError():
+            what = f"no answer within {CONNECT_SECONDS:g} s"
+        case ssl.SSLError() | trio.BrokenResourceError():
+            what = f"TLS or the connection failed ({error.__cause__ or error})"
+        case LinkClosed():
+            what = f"during the handshake {error}"
+        case OSError():
+            what = error.strerror or str(error)
+        case _:
+            return error
+    return ControlPlaneUnavailable(
+        f"no control plane can be reached at {address}: {what}; "
+        "start one with `fastworker run control-plane`, or check the address"
+    )

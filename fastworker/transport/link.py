@@ -1,0 +1,143 @@
+"""One connection between two processes in Trio, over trio-websocket or any frame stream.
+
+A frame is a batch: the writer takes everything that waits in the outbox and sends it as one
+frame, with no linger. Only the writer sends, and a send is never cancelled in the middle (a
+cancelled send corrupts the connection silently); when the writer is cancelled, the connection
+is closed instead.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from fastworker.errors import FastWorkerError
+from fastworker.wire.codec import Assembler, decode, pack
+from fastworker.wire.messages import Message, Piece
+
+MAX_OUTBOX_MESSAGES = 50_000
+"""A peer that leaves more than this unread loses its connection, not its jobs."""
+
+MESSAGES_PER_FRAME = 512
+"""Enough that a frame's fixed cost vanishes, few enough that urgent messages wait little."""
+
+WRITE_TIMEOUT_SECONDS = 30.0
+"""A peer that accepts no bytes for this long is gone or hopelessly slow."""
+
+
+class LinkClosed(FastWorkerError):
+    """The connection has ended."""
+
+    code = "link_closed"
+
+
+class FrameStream(Protocol):
+    """What carries frames: a WebSocket, or a pair of memory channels in tests."""
+
+    async def send_frame(self, frame: bytes) -> None: ...
+
+    async def receive_frame(self) -> bytes:
+        """The next frame.
+
+        Raises:
+            LinkClosed: no more will come.
+        """
+        ...
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None: ...
+
+
+class Link:
+    """Messages over a `FrameStream`. Run `write_forever` in the nursery of the connection."""
+
+    def __init__(self, stream: FrameStream, *, name: str = "peer") -> None:
+        self.name = name
+        self._stream = stream
+        self._urgent: list[Message] = []
+        self._outbox: list[Message] = []
+        self._waiting = trio.Event()
+        self._flushed = trio.Event()
+        self._assembler = Assembler()
+        self._transfers = itertools.count()
+        self._closed = False
+        self.on_overflow: Callable[[], None] | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more can be sent."""
+        return self._closed
+
+    def send(self, message: Message, *, urgent: bool = False) -> None:
+        """Queue a message; never waits. On a closed link nothing happens.
+
+        Args:
+            urgent: overtakes everything that is queued and not yet in a frame.
+        """
+        if self._closed:
+            return
+        (self._urgent if urgent else self._outbox).append(message)
+        if len(self._outbox) > MAX_OUTBOX_MESSAGES:
+            self.shut()
+        self._waiting.set()
+
+    async def receive(self) -> list[Message]:
+        """The messages of the next whole frame.
+
+        Raises:
+            LinkClosed: the connection ended.
+            ProtocolError: the peer sent something that is no frame.
+        """
+        while True:
+            messages = decode(await self._stream.receive_frame())
+            if messages and isinstance(messages[0], Piece):
+                whole = self._assembler.feed(messages)
+                if whole is None:
+                    continue
+                messages = decode(whole)
+            return messages
+
+    async def write_forever(self) -> None:
+        """Send what is queued, as few frames as possible, until cancelled or closed.
+
+        On cancellation the frame being sent is finished (within `WRITE_TIMEOUT_SECONDS`).
+        """
+        while not self._closed:
+            await self._waiting.wait()
+            self._waiting = trio.Event()
+            while self._urgent or self._outbox:
+                await self._send_batch()
+            self._flushed.set()
+            self._flushed = trio.Event()
+
+    async def _send_batch(self) -> None:
+        batch = self._urgent[:MESSAGES_PER_FRAME]
+        del self._urgent[:MESSAGES_PER_FRAME]
+        room = MESSAGES_PER_FRAME - len(batch)
+        if room > 0:
+            batch += self._outbox[:room]
+            del self._outbox[:room]
+        with trio.CancelScope(shield=True), trio.fail_after(WRITE_TIMEOUT_SECONDS):
+            for frame in pack(batch, transfers=self._transfers):
+                await self._stream.send_frame(frame)
+
+    def shut(self) -> None:
+        """End the connection without waiting; its nursery is told through ``on_overflow``."""
+        self._closed = True
+        self._waiting.set()
+        if self.on_overflow is not None:
+            self.on_overflow()
+
+    async def flush(self, seconds: float) -> None:
+        """Wait until everything queued has been handed to the system, at most ``seconds``."""
+        with trio.move_on_after(seconds):
+            while (self._urgent or self._outbox) and not self._closed:
+                await self._flushed.wait()
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        """Close the connection; a second call does nothing."""
+        self._closed = True
+        self._waiting.set()
+        await self._stream.aclose(code, reason)

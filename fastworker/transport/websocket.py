@@ -1,0 +1,74 @@
+"""A trio-websocket connection as a `FrameStream`: binary messages only, one frame a message.
+
+Used by both ends. Nothing above this file knows which WebSocket library carries the frames.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection
+from wsproto.utilities import LocalProtocolError
+
+from fastworker.errors import ProtocolError
+from fastworker.transport.link import LinkClosed
+
+RECEIVE_BUFFER_BYTES: Final = 262_144
+"""One read takes a whole frame; the library's 4 KiB doubles the cost of a busy connection."""
+
+MESSAGE_QUEUE_SIZE: Final = 64
+"""Frames read ahead of their consumer; with the frame limit it bounds memory per connection."""
+
+MAX_WEBSOCKET_MESSAGE_BYTES: Final = 1_048_576
+"""Larger messages close the connection with 1009; our own frames are four times smaller."""
+
+CLOSE_SECONDS: Final = 2.0
+"""How long the closing handshake may take before the socket is simply closed."""
+
+
+class WebSocketFrames:
+    """Frames over ``connection``; whoever opened the connection runs its nursery."""
+
+    def __init__(self, connection: WebSocketConnection) -> None:
+        self._connection = connection
+
+    async def send_frame(self, frame: bytes) -> None:
+        """Send one binary message. Must not be cancelled in the middle: shield the call.
+
+        Raises:
+            LinkClosed: the connection has ended.
+        """
+        try:
+            await self._connection.send_message(frame)
+        except (ConnectionClosed, LocalProtocolError) as closed:
+            raise self._link_closed() from closed
+
+    async def receive_frame(self) -> bytes:
+        """The next binary message.
+
+        Raises:
+            LinkClosed: no more will come.
+            ProtocolError: the peer sent text.
+        """
+        try:
+            message = await self._connection.get_message()
+        except ConnectionClosed as closed:
+            raise self._link_closed() from closed
+        if isinstance(message, str):
+            raise ProtocolError(
+                "the peer sent a text message; every frame of this protocol is binary"
+            )
+        return message
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        """Close, waiting at most `CLOSE_SECONDS` for the peer; a second call does nothing."""
+        with trio.move_on_after(CLOSE_SECONDS):
+            await self._connection.aclose(code, reason or None)
+
+    def _link_closed(self) -> LinkClosed:
+        closed = self._connection.closed
+        if closed is None:
+            return LinkClosed("the connection was closed")
+        text = f"the connection was closed ({closed.code} {closed.name})"
+        return LinkClosed(f"{text}: {closed.reason}" if closed.reason else text)

@@ -1,0 +1,528 @@
+"""Every message of protocol version 1, as typed records. `schema.cddl` says the same in CDDL.
+
+A frame is one CBOR array of messages; a message is ``[kind, {field: value, …}]`` with the field
+names below as text keys. A field whose value is None is left out. Unknown fields are ignored,
+unknown kinds are answered with `Problem`. Many jobs travel as columns: position *i* of every
+column speaks of the same job; ids are packed, 16 bytes each, in one byte string.
+
+Moments are wall-clock seconds (float, UTC); lengths are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fastworker.wire.fields import (
+    U32,
+    U64,
+    AssignSpecs,
+    Blob,
+    BlobColumn,
+    ExistingRows,
+    FailureRows,
+    Flag,
+    FloatColumn,
+    Id16,
+    Ids,
+    IndexColumn,
+    MaybeBlobColumn,
+    MaybeFloatColumn,
+    Name,
+    NumberBytes,
+    OptionMap,
+    OptionMaps,
+    Pairs,
+    RefusedRows,
+    Seconds,
+    SubmitSpecs,
+    TaskRows,
+    Text,
+    TextColumn,
+    U64Column,
+)
+
+PROTOCOL_VERSIONS: tuple[int, ...] = (1,)
+SUBPROTOCOL = "fastworker.v1"
+
+
+@dataclass(slots=True)
+class Message:
+    """Base of all messages; ``KIND`` is the number on the wire."""
+
+    KIND: ClassVar[int] = 0
+
+
+# --- handshake -----------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Hello(Message):
+    """First message of whoever dials. ``role``: ``client`` or ``subworker``."""
+
+    KIND: ClassVar[int] = 1
+    versions: U64Column
+    role: Name
+    token_id: Name
+    nonce: Blob
+    """32 random bytes."""
+    agent: Text = ""
+
+
+@dataclass(slots=True)
+class Challenge(Message):
+    """The control plane proves itself: HMAC-SHA256(token, "server" ‖ nonces ‖ role)."""
+
+    KIND: ClassVar[int] = 2
+    version: U32
+    nonce: Blob
+    mac: Blob
+
+
+@dataclass(slots=True)
+class Proof(Message):
+    """The same with "client": now the dialler has proved itself."""
+
+    KIND: ClassVar[int] = 3
+    mac: Blob
+
+
+@dataclass(slots=True)
+class Welcome(Message):
+    """The connection stands."""
+
+    KIND: ClassVar[int] = 4
+    control_plane: Id16
+    agent: Text
+    heartbeat_seconds: Seconds
+    lease_seconds: Seconds
+    max_payload_bytes: U64
+    now: Seconds
+
+
+@dataclass(slots=True)
+class Problem(Message):
+    """A typed refusal. ``code`` is the ``code`` of a class in `fastworker.errors`.
+
+    ``request`` names the request it answers; None means the connection, which then ends.
+    """
+
+    KIND: ClassVar[int] = 5
+    code: Name
+    message: Text
+    request: U64 | None = None
+    retry_after: Seconds | None = None
+    existing_id: Id16 | None = None
+
+
+@dataclass(slots=True)
+class Beat(Message):
+    """Application heartbeat, both ways. From a subworker it renews its lease."""
+
+    KIND: ClassVar[int] = 6
+    number: U64
+
+
+@dataclass(slots=True)
+class BeatAck(Message):
+    """Answer to `Beat` with the same number."""
+
+    KIND: ClassVar[int] = 7
+    number: U64
+
+
+@dataclass(slots=True)
+class Bye(Message):
+    """The sender is leaving on purpose (drain, stop)."""
+
+    KIND: ClassVar[int] = 8
+    reason: Text
+
+
+@dataclass(slots=True)
+class Piece(Message):
+    """Part of a frame that is larger than a WebSocket message may be. Alone in its frame."""
+
+    KIND: ClassVar[int] = 9
+    transfer: U64
+    index: U32
+    last: Flag
+    data: Blob
+
+
+# --- clients -------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Introduce(Message):
+    """A client after `Welcome`: its identity and what it wants pushed."""
+
+    KIND: ClassVar[int] = 16
+    client: Id16
+    roster: Flag = False
+    callbacks: Flag = False
+
+
+@dataclass(slots=True)
+class Submit(Message):
+    """Jobs to accept. ``specs`` rows: [task, queue, priority 0-3, options map].
+
+    Args:
+        request: the client's number for this message; answered by `Submitted` or `Problem`.
+        which: for every job the index of its spec; None: all have spec 0.
+        ids: client-made UUIDv7 ids.
+        payloads: sealed arguments.
+        ready_at: not before this moment; None column: at once.
+        expires_at: never started after this moment.
+        first_try: these ids have never been sent before.
+        watch: push the results to this connection.
+        group: rows of one group are accepted or refused together; ``group_total`` jobs in all,
+            over any number of messages.
+        parent, parent_token: inside a task: the job it runs as and that job's lease token.
+    """
+
+    KIND: ClassVar[int] = 17
+    request: U64
+    specs: SubmitSpecs
+    ids: Ids
+    payloads: BlobColumn
+    which: IndexColumn | None = None
+    ready_at: MaybeFloatColumn | None = None
+    expires_at: MaybeFloatColumn | None = None
+    first_try: Flag = True
+    watch: Flag = False
+    group: Id16 | None = None
+    group_total: U32 | None = None
+    parent: Id16 | None = None
+    parent_token: U64 | None = None
+
+
+@dataclass(slots=True)
+class Submitted(Message):
+    """Answer to `Submit`. Jobs not in ``refused`` are accepted and durable.
+
+    Args:
+        refused: rows [index, code, message, retry_after or 0.0].
+        existing: rows [index, id]: an older job holds; its id is the one to use.
+    """
+
+    KIND: ClassVar[int] = 18
+    request: U64
+    refused: RefusedRows | None = None
+    existing: ExistingRows | None = None
+
+
+@dataclass(slots=True)
+class Watch(Message):
+    """Push the results of these jobs; those that have ended are pushed at once.
+
+    Answered, for ids that are not known or whose result is gone, by `Gone`.
+    """
+
+    KIND: ClassVar[int] = 19
+    ids: Ids
+
+
+@dataclass(slots=True)
+class Unwatch(Message):
+    """No longer push these."""
+
+    KIND: ClassVar[int] = 20
+    ids: Ids
+
+
+@dataclass(slots=True)
+class Finished(Message):
+    """Results pushed. ``statuses``: one byte a job (`STATUS_NUMBERS`). ``value`` None: no value.
+
+    ``failures`` rows, only for jobs that did not succeed:
+    [index, type name, message, traceback, reason].
+    """
+
+    KIND: ClassVar[int] = 21
+    ids: Ids
+    statuses: NumberBytes
+    values: MaybeBlobColumn
+    started_at: MaybeFloatColumn
+    finished_at: FloatColumn
+    attempts: U64Column
+    failures: FailureRows | None = None
+
+
+@dataclass(slots=True)
+class Gone(Message):
+    """Watched or fetched jobs without a result to give: unknown, or no longer kept."""
+
+    KIND: ClassVar[int] = 22
+    unknown: Ids
+    expired: Ids
+
+
+@dataclass(slots=True)
+class Fetch(Message):
+    """How do these jobs stand now? Answered by `Fetched`."""
+
+    KIND: ClassVar[int] = 23
+    request: U64
+    ids: Ids
+
+
+@dataclass(slots=True)
+class Fetched(Message):
+    """Answer to `Fetch`: one map a known job (`views.view_to_map`); unknown ids are absent."""
+
+    KIND: ClassVar[int] = 24
+    request: U64
+    jobs: OptionMaps
+
+
+@dataclass(slots=True)
+class Cancel(Message):
+    """Cancel jobs. Answered by `Cancelled`."""
+
+    KIND: ClassVar[int] = 25
+    request: U64
+    ids: Ids
+    reason: Text = ""
+
+
+@dataclass(slots=True)
+class Cancelled(Message):
+    """Answer to `Cancel`. ``outcomes``: per id ``cancelled``, ``finished_first``, ``running``
+    (it had started and goes on), ``unknown``."""
+
+    KIND: ClassVar[int] = 26
+    request: U64
+    outcomes: TextColumn
+
+
+@dataclass(slots=True)
+class Query(Message):
+    """Ask for a report: ``what`` is ``tasks``, ``workers``, ``queues``, ``jobs`` or ``status``."""
+
+    KIND: ClassVar[int] = 27
+    request: U64
+    what: Name
+    options: OptionMap | None = None
+
+
+@dataclass(slots=True)
+class Report(Message):
+    """Answer to `Query`."""
+
+    KIND: ClassVar[int] = 28
+    request: U64
+    body: OptionMap
+
+
+@dataclass(slots=True)
+class Roster(Message):
+    """Pushed at the start and on changes: control planes and subworkers.
+
+    ``workers`` maps: label, incarnation (hex), queues, tasks, connected. ``tasks`` maps: name,
+    signature, signatures_agree.
+    """
+
+    KIND: ClassVar[int] = 29
+    control_planes: TextColumn
+    workers: OptionMaps
+    tasks: OptionMaps
+
+
+@dataclass(slots=True)
+class Callback(Message):
+    """A callback over the client's own connection. ``body`` is what ``signature`` covers."""
+
+    KIND: ClassVar[int] = 30
+    delivery: Id16
+    body: Blob
+    signature: Blob
+
+
+@dataclass(slots=True)
+class CallbackAck(Message):
+    """The application has taken these deliveries."""
+
+    KIND: ClassVar[int] = 31
+    deliveries: Ids
+
+
+# --- subworkers ----------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Register(Message):
+    """A subworker after `Welcome`. ``tasks`` rows: [name, pool, signature]; ``pools``: slots by
+    pool (0: async, 1: threads). ``claim_*``: what it holds from an earlier connection.
+
+    ``local`` marks the control plane's own subworker, used only when no other is capable.
+    """
+
+    KIND: ClassVar[int] = 48
+    incarnation: Id16
+    label: Name
+    queues: TextColumn
+    tasks: TaskRows
+    pools: U64Column
+    prefetch: U64Column
+    """Jobs it takes beyond its slots, by pool."""
+    local: Flag = False
+    host: Text = ""
+    pid: U64 = 0
+    claim_ids: Ids = b""
+    claim_tokens: U64Column = ()
+
+
+@dataclass(slots=True)
+class Registered(Message):
+    """Answer to `Register`; ``stale``: claimed tokens that no longer hold their jobs."""
+
+    KIND: ClassVar[int] = 49
+    lease_seconds: Seconds
+    stale: U64Column
+
+
+@dataclass(slots=True)
+class Assign(Message):
+    """Leased jobs to run. ``specs`` rows: [task, priority, pool, options map].
+
+    ``budget``: seconds until the job may no longer be started (None: no limit).
+    Also spoken between subworker and runner.
+    """
+
+    KIND: ClassVar[int] = 50
+    ids: Ids
+    tokens: U64Column
+    specs: AssignSpecs
+    payloads: BlobColumn
+    attempts: U64Column
+    which: IndexColumn | None = None
+    budget: MaybeFloatColumn | None = None
+
+
+@dataclass(slots=True)
+class Outcome(Message):
+    """Attempts that ended: the columns of `Finished` with the lease's tokens.
+
+    Sent again until acknowledged. Also spoken between runner and subworker.
+    """
+
+    KIND: ClassVar[int] = 51
+    ids: Ids
+    tokens: U64Column
+    statuses: NumberBytes
+    values: MaybeBlobColumn
+    started_at: MaybeFloatColumn
+    finished_at: FloatColumn
+    failures: FailureRows | None = None
+
+
+@dataclass(slots=True)
+class OutcomeAck(Message):
+    """These attempts' outcomes are recorded, or refused for good (``stale``)."""
+
+    KIND: ClassVar[int] = 52
+    tokens: U64Column
+    stale: U64Column = ()
+
+
+@dataclass(slots=True)
+class Started(Message):
+    """These attempts have been running for a while (sent late, so short jobs cost nothing)."""
+
+    KIND: ClassVar[int] = 53
+    ids: Ids
+    tokens: U64Column
+    started_at: FloatColumn
+
+
+@dataclass(slots=True)
+class Handback(Message):
+    """Leases given up before an outcome. ``reason``: ``runner_died``, ``drain``.
+
+    ``started``: one byte a job, 1 if its code had started.
+    """
+
+    KIND: ClassVar[int] = 54
+    ids: Ids
+    tokens: U64Column
+    started: NumberBytes
+    reason: Name
+    detail: Text = ""
+
+
+@dataclass(slots=True)
+class Withdraw(Message):
+    """Give these jobs back if their code has not started. Answered by `Withdrawn`."""
+
+    KIND: ClassVar[int] = 55
+    ids: Ids
+    tokens: U64Column
+
+
+@dataclass(slots=True)
+class Withdrawn(Message):
+    """``taken``: one byte a job: 1 it will never start, 0 it had started (or ended)."""
+
+    KIND: ClassVar[int] = 56
+    ids: Ids
+    tokens: U64Column
+    taken: NumberBytes
+
+
+@dataclass(slots=True)
+class Capacity(Message):
+    """The subworker's slots by pool have changed (a waiting task gave its slot back; drain: 0)."""
+
+    KIND: ClassVar[int] = 57
+    pools: U64Column
+    prefetch: U64Column
+
+
+@dataclass(slots=True)
+class Relay(Message):
+    """A frame of the client protocol from or to a task in runner ``runner``.
+
+    The control plane treats each (subworker, runner) as a client connection of its own, under
+    the authority of the parent job named in each `Submit`.
+    """
+
+    KIND: ClassVar[int] = 58
+    runner: U64
+    frame: Blob
+    closed: Flag = False
+
+
+# --- subworker and runner, over a socketpair ----------------------------------------------
+
+
+@dataclass(slots=True)
+class RunnerReady(Message):
+    """The runner has imported its task modules. ``tasks`` rows as in `Register`."""
+
+    KIND: ClassVar[int] = 80
+    pid: U64
+    tasks: TaskRows
+
+
+@dataclass(slots=True)
+class RunnerFailed(Message):
+    """The runner cannot run (a task module does not import); one sentence."""
+
+    KIND: ClassVar[int] = 81
+    message: Text
+
+
+@dataclass(slots=True)
+class RunnerStop(Message):
+    """Take nothing more; exit once what runs has ended."""
+
+    KIND: ClassVar[int] = 82
+
+
+@dataclass(slots=True)
+class RunnerSlots(Message):
+    """Slots given back by (positive) or returned to (negative) waiting tasks: [pool, change]."""
+
+    KIND: ClassVar[int] = 83
+    changes: Pairs

@@ -1,0 +1,88 @@
+"""`JobOptions` as the map that travels in a spec: only what differs from the default.
+
+Unknown keys are ignored, so that a newer client may ask for what this version does not know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Final
+
+from fastworker.core.ids import ID_BYTES
+from fastworker.core.records import DEFAULT_OPTIONS, MAX_NAME_LENGTH, JobOptions
+from fastworker.errors import InvalidAddress, InvalidOption
+from fastworker.wire.addresses import parse_address
+
+MAX_CALLBACK_DATA_BYTES: Final = 8192
+"""Kept with the job and sent with every delivery; an id or a small record, not a payload."""
+
+ON_LOST: Final = ("retry", "fail")
+
+_OWN_CONNECTION: Final = re.compile(r"client:[0-9a-f]{32}\Z")
+_NAMES: Final = tuple(field.name for field in fields(JobOptions))
+
+
+def options_to_map(options: JobOptions) -> dict[str, object]:
+    """The options that are not default, by name.
+
+    Raises:
+        InvalidOption: a value it cannot have.
+    """
+    if options is DEFAULT_OPTIONS:
+        return {}
+    _check(options)
+    return {
+        name: value
+        for name in _NAMES
+        if (value := getattr(options, name)) != getattr(DEFAULT_OPTIONS, name)
+    }
+
+
+def map_to_options(found: Mapping[str, object]) -> JobOptions:
+    """Read options back; `DEFAULT_OPTIONS` itself if none is given.
+
+    Raises:
+        InvalidOption: a value it cannot have.
+    """
+    known = {name: found[name] for name in _NAMES if name in found}
+    if not known:
+        return DEFAULT_OPTIONS
+    options = JobOptions(**known)  # type: ignore[arg-type]  # checked right below
+    _check(options)
+    return options
+
+
+def _check(options: JobOptions) -> None:
+    if type(options.keep_result) is not bool:
+        raise _invalid("keep_result", options.keep_result, "True or False")
+    if type(options.on_lost) is not str or options.on_lost not in ON_LOST:
+        raise _invalid("on_lost", options.on_lost, "'retry' or 'fail'")
+    if options.callback is not None:
+        _check_callback(options.callback)
+    data = options.callback_data
+    if data is not None and (type(data) is not bytes or len(data) > MAX_CALLBACK_DATA_BYTES):
+        size = f"{len(data)} bytes" if type(data) is bytes else data
+        raise _invalid("callback_data", size, f"at most {MAX_CALLBACK_DATA_BYTES} sealed bytes")
+    token = options.callback_token
+    if token is not None and (type(token) is not str or not 1 <= len(token) <= MAX_NAME_LENGTH):
+        raise _invalid("callback_token", "that", "the id of a token")
+    parent = options.parent
+    if parent is not None and (type(parent) is not bytes or len(parent) != ID_BYTES):
+        raise _invalid("parent", parent, "an id of 16 bytes")
+
+
+def _check_callback(callback: object) -> None:
+    if type(callback) is not str:
+        raise _invalid("callback", callback, "an address")
+    if _OWN_CONNECTION.match(callback):
+        return
+    try:
+        parse_address(callback)
+    except InvalidAddress as error:
+        raise InvalidOption(f"option callback: {error}") from None
+
+
+def _invalid(name: str, value: object, expected: str) -> InvalidOption:
+    return InvalidOption(f"option {name} is {value!a:.60}; expected {expected}")

@@ -1,0 +1,324 @@
+"""Turns Python values into what CBOR can carry, in one bounded pass.
+
+CBOR's own types pass as they are. Tuples, frozensets and a few types of the standard library get
+private tags, so that they come back as themselves. Enums, dataclasses and models become plain
+data. Everything else is refused with `Unfit`, whose message is the end of a sentence; who calls
+puts the value's path before it (`wire/culprit.py`).
+
+The pass also bounds depth and size, and finds cycles by that: the encoder would overflow its
+stack on deep values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import fractions
+import ipaddress
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from pathlib import PurePath
+from typing import Final, TypeAlias
+from zoneinfo import ZoneInfo
+
+from cbor2 import CBORTag
+
+from fastworker.core.records import MAX_PAYLOAD_BYTES
+from fastworker.errors import NotSerializable
+
+MAX_DEPTH: Final = 100
+"""Containers inside containers: deeper than data people write, shallow enough for any stack."""
+
+# Private tag numbers, in a gap of IANA's first-come range; two bytes more than a bare value.
+TAG_TUPLE: Final = 46710  # array
+TAG_FROZENSET: Final = 46711  # array
+TAG_TIMEDELTA: Final = 46712  # microseconds
+TAG_TIME: Final = 46713  # ISO 8601 text
+TAG_ZONED: Final = 46714  # [microseconds since the epoch, zone name or offset in microseconds]
+TAG_PATH: Final = 46715  # text
+TAG_DECIMAL: Final = 46716  # text; only what tag 4 cannot say: -0, NaN, infinities
+
+SCALARS: Final[frozenset[type]] = frozenset({int, str, float, bool, type(None), bytes})
+
+_NATIVE: Final = SCALARS | {
+    bytearray,
+    complex,
+    date,
+    fractions.Fraction,
+    uuid.UUID,
+    ipaddress.IPv4Address,
+    ipaddress.IPv6Address,
+    ipaddress.IPv4Network,
+    ipaddress.IPv6Network,
+    ipaddress.IPv4Interface,
+    ipaddress.IPv6Interface,
+}
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_NUMPY_PLAIN: Final = SCALARS | {complex}
+
+
+class Unfit(NotSerializable):
+    """One value cannot travel. The message is a predicate: "is a …; …"."""
+
+
+class PayloadTooLarge(NotSerializable):
+    """Arguments or a result of more than `MAX_PAYLOAD_BYTES` bytes."""
+
+
+class Plainer:
+    """One pass over one value; ``room`` is how many elements may still be met.
+
+    Every element takes at least a byte, so more of them than the payload may have bytes can
+    never be sent; a small value that refers to itself many times over is stopped by it too.
+    """
+
+    __slots__ = ("room",)
+
+    def __init__(self) -> None:
+        self.room = MAX_PAYLOAD_BYTES
+
+    def value(self, value: object, depth: int = 0) -> object:
+        """The same value in types that the encoder knows.
+
+        Raises:
+            Unfit: something in it cannot travel.
+            PayloadTooLarge: it has more elements than a payload has bytes.
+        """
+        kind = type(value)
+        if kind in _NATIVE:
+            return value
+        convert = _CONVERTERS.get(kind)
+        if convert is None:
+            convert = _converter_for(value)
+        return convert(self, value, depth)
+
+    def enter(self, count: int, depth: int) -> None:
+        if depth >= MAX_DEPTH:
+            raise Unfit(f"is nested more than {MAX_DEPTH} deep; send it in a flatter form")
+        self.room -= count
+        if self.room < 0:
+            raise PayloadTooLarge(
+                f"have more than {MAX_PAYLOAD_BYTES} elements, which cannot fit in "
+                f"{MAX_PAYLOAD_BYTES} bytes; send where the data is instead"
+            )
+
+    def elements(self, values: Iterable[object], depth: int) -> list[object]:
+        convert = self.value
+        return [value if type(value) in SCALARS else convert(value, depth) for value in values]
+
+    def distinct(self, values: Iterable[object], depth: int) -> list[object]:
+        """Elements of a set: they must still differ, and be hashable, once they are plain."""
+        plain = self.elements(values, depth)
+        try:
+            unique = len(set(plain))
+        except (TypeError, RuntimeError):  # RuntimeError: a tag around something unhashable
+            raise Unfit("holds an element that becomes a map or list; send a list") from None
+        if unique != len(plain):
+            raise Unfit("holds elements that become equal as plain data; send a list")
+        return plain
+
+    def mapping(self, value: Mapping[object, object], depth: int) -> dict[object, object]:
+        self.enter(len(value), depth)
+        convert, depth = self.value, depth + 1
+        try:
+            plain = {
+                key if type(key) in SCALARS else convert(key, depth): (
+                    item if type(item) in SCALARS else convert(item, depth)
+                )
+                for key, item in value.items()
+            }
+        except (TypeError, RuntimeError) as error:
+            if isinstance(error, RecursionError) or "hashable" not in str(error):
+                raise
+            raise Unfit("has a key that becomes a map or list; use text as the key") from None
+        if len(plain) != len(value):
+            raise Unfit("has keys that become equal as plain data; use text as keys")
+        return plain
+
+
+_Converter: TypeAlias = Callable[[Plainer, object, int], object]
+
+
+def _native(walk: Plainer, value: object, depth: int) -> object:
+    return value
+
+
+def _list(walk: Plainer, value: object, depth: int) -> object:
+    assert isinstance(value, list)
+    walk.enter(len(value), depth)
+    return walk.elements(value, depth + 1)
+
+
+def _tuple(walk: Plainer, value: object, depth: int) -> object:
+    assert isinstance(value, tuple)
+    walk.enter(len(value), depth)
+    return CBORTag(TAG_TUPLE, tuple(walk.elements(value, depth + 1)))
+
+
+def _set(walk: Plainer, value: object, depth: int) -> object:
+    assert isinstance(value, set)
+    walk.enter(len(value), depth)
+    return set(walk.distinct(value, depth + 1))
+
+
+def _frozenset(walk: Plainer, value: object, depth: int) -> object:
+    assert isinstance(value, frozenset)
+    walk.enter(len(value), depth)
+    return CBORTag(TAG_FROZENSET, tuple(walk.distinct(value, depth + 1)))
+
+
+def _mapping(walk: Plainer, value: object, depth: int) -> object:
+    assert isinstance(value, dict)
+    return walk.mapping(value, depth)
+
+
+def _memoryview(walk: Plainer, value: object, depth: int) -> object:
+    assert isinstance(value, memoryview)
+    return bytes(value)
+
+
+def _decimal(walk: Plainer, value: object, depth: int) -> object:
+    assert isinstance(value, Decimal)
+    if value.is_finite() and not (value.is_zero() and value.is_signed()):
+        return value
+    return CBORTag(TAG_DECIMAL, str(value))
+
+
+def _timedelta(walk: Plainer, value: object, depth: int) -> object:
+    assert isinstance(value, timedelta)
+    return CBORTag(TAG_TIMEDELTA, value // _MICROSECOND)
+
+
+def _time(walk: Plainer, value: object, depth: int) -> object:
+    assert isinstance(value, time)
+    if value.tzinfo is not None and not isinstance(value.tzinfo, timezone):
+        raise Unfit("is a time of day in a named zone, which says no offset; send a datetime")
+    return CBORTag(TAG_TIME, value.isoformat())
+
+
+def _datetime(walk: Plainer, value: object, depth: int) -> object:
+    assert isinstance(value, datetime)
+    offset = value.utcoffset()
+    if offset is None:
+        raise Unfit(
+            "is a datetime without a time zone; make it aware, as datetime.now(timezone.utc) is"
+        )
+    zone: object = getattr(value.tzinfo, "key", None) if isinstance(value.tzinfo, ZoneInfo) else ""
+    if zone is None:
+        raise Unfit("is a datetime in a zone without a name; use ZoneInfo('Area/City')")
+    if zone == "":
+        if offset % timedelta(minutes=1) == timedelta():
+            return value
+        zone = offset // _MICROSECOND
+    return CBORTag(TAG_ZONED, ((value - _EPOCH) // _MICROSECOND, zone))
+
+
+def _path(walk: Plainer, value: object, depth: int) -> object:
+    return CBORTag(TAG_PATH, str(value))
+
+
+def _enum(walk: Plainer, value: object, depth: int) -> object:
+    assert isinstance(value, enum.Enum)
+    return walk.value(value.value, depth)
+
+
+def _model(walk: Plainer, value: object, depth: int) -> object:
+    return walk.mapping(dict(model_fields(value) or ()), depth)
+
+
+def _numpy_scalar(walk: Plainer, value: object, depth: int) -> object:
+    plain: object = value.item()  # type: ignore[attr-defined]
+    if type(plain) in _NUMPY_PLAIN or isinstance(plain, datetime | date | timedelta):
+        return walk.value(plain, depth)
+    raise Unfit(f"is a {type_name(value)}, which is no plain number; convert it first")
+
+
+_CONVERTERS: Final[dict[type, _Converter]] = {
+    list: _list,
+    tuple: _tuple,
+    set: _set,
+    frozenset: _frozenset,
+    dict: _mapping,
+    memoryview: _memoryview,
+    Decimal: _decimal,
+    timedelta: _timedelta,
+    time: _time,
+    datetime: _datetime,
+}
+
+# Enum before int and str: an IntEnum is both, and its value is what travels. datetime before
+# date, of which it is a subclass.
+_BY_BASE: Final[tuple[tuple[type | tuple[type, ...], _Converter], ...]] = (
+    (enum.Enum, _enum),
+    ((int, str, float, bytes, complex), _native),
+    (tuple, _tuple),
+    (list, _list),
+    (dict, _mapping),
+    (frozenset, _frozenset),
+    (set, _set),
+    (datetime, _datetime),
+    (timedelta, _timedelta),
+    (time, _time),
+    (Decimal, _decimal),
+    (PurePath, _path),
+    (tuple(_NATIVE), _native),
+)
+
+
+def _converter_for(value: object) -> _Converter:
+    """How to convert a value of a type that is not known by name."""
+    if model_fields(value) is not None:
+        return _model
+    for base, convert in _BY_BASE:
+        if isinstance(value, base):
+            return convert
+    kind = type(value)
+    if kind.__module__.partition(".")[0] == "numpy" and not getattr(value, "ndim", 1):
+        return _numpy_scalar
+    raise Unfit(f"is a {type_name(value)}; it cannot travel: {_hint(value)}")
+
+
+def model_fields(value: object) -> Mapping[object, object] | None:
+    """The fields of a dataclass, pydantic, attrs or msgspec instance; None for anything else.
+
+    Recognised by their markers; none of these libraries is imported.
+    """
+    kind = type(value)
+    if kind is type or isinstance(value, type):
+        return None
+    if hasattr(kind, "__pydantic_fields__"):
+        dumped: object = value.model_dump(mode="python")  # type: ignore[attr-defined]
+        return dumped if isinstance(dumped, dict) else {"root": dumped}
+    names: Iterable[str]
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+    elif (attributes := getattr(kind, "__attrs_attrs__", None)) is not None:
+        names = [attribute.name for attribute in attributes]
+    elif (struct_fields := getattr(kind, "__struct_fields__", None)) is not None:
+        names = struct_fields
+    else:
+        return None
+    return {name: getattr(value, name, None) for name in names}
+
+
+def type_name(value: object) -> str:
+    """The type of a value as people write it."""
+    kind = type(value)
+    if kind.__module__ == "builtins":
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _hint(value: object) -> str:
+    if hasattr(type(value), "__await__"):
+        return "await it first and send what it gives"
+    if hasattr(value, "tolist"):
+        return "send value.tolist() instead"
+    if hasattr(type(value), "__next__") or isinstance(value, range):
+        return "send list(value) instead"
+    if callable(value):
+        return "send its name instead"
+    return "send its id instead"

@@ -1,0 +1,289 @@
+"""The jobs a subworker holds and has no outcome of: queued here, or handed to a runner. Pure.
+
+Jobs wait in one line per pool and priority. The most urgent is handed over first, to the runner
+with the lowest share of its slots taken. A runner is given a *window* of jobs: its slots and a
+few more, so that a slot never waits for us. Less urgent jobs never fill the window of more
+urgent ones; what a runner holds in all is bounded by `RunnerLoad.has_room`.
+
+Tokens are unique per attempt, so they are the keys. Moments are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from fastworker.core.ids import split_ids
+from fastworker.errors import ProtocolError
+from fastworker.wire.messages import Assign
+
+PRIORITIES: Final = 4
+POOLS: Final = 2
+
+MAX_RUNNER_PREFETCH: Final = 100
+"""Jobs a runner holds beyond its slots: more than one round trip of the socket takes."""
+
+MAX_ASSIGN_JOBS: Final = 512
+"""Of one message to a runner: its fixed cost has vanished, and it decodes within a millisecond."""
+
+MAX_ASSIGN_BYTES: Final = 2 * 1024 * 1024
+"""Of the payloads in one message to a runner: far below a frame's limit with one more payload."""
+
+
+@dataclass(slots=True, eq=False)
+class HeldJob:
+    """One lease without an outcome.
+
+    ``runner`` None: still queued here. ``stale``: the lease is gone, nobody waits for the job.
+    """
+
+    id: bytes
+    token: int
+    spec: list[object]
+    payload: bytes
+    attempt: int
+    start_before: float | None
+    priority: int
+    pool: int
+    runner: int | None = None
+    started_at: float | None = None
+    stale: bool = False
+
+
+@dataclass(slots=True)
+class RunnerLoad:
+    """What one runner has been given and has not ended; ``slots`` change as tasks wait."""
+
+    slots: list[int]
+    jobs: dict[int, HeldJob] = field(default_factory=dict)
+    counts: list[list[int]] = field(
+        default_factory=lambda: [[0] * PRIORITIES for _ in range(POOLS)]
+    )
+
+    def has_room(self, pool: int, priority: int) -> bool:
+        """Whether one more job of this priority may be handed over now."""
+        slots = self.slots[pool]
+        window = slots + min(slots, MAX_RUNNER_PREFETCH)
+        counts = self.counts[pool]
+        return sum(counts[priority:]) < window and sum(counts) < window + slots * priority
+
+    def share(self, pool: int) -> float:
+        """Taken share of the slots."""
+        return sum(self.counts[pool]) / max(self.slots[pool], 1)
+
+    def add(self, job: HeldJob) -> None:
+        self.jobs[job.token] = job
+        self.counts[job.pool][job.priority] += 1
+
+    def remove(self, job: HeldJob) -> None:
+        del self.jobs[job.token]
+        self.counts[job.pool][job.priority] -= 1
+
+
+class HeldJobs:
+    """The table of held jobs, its lines and the runners' loads."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[int, HeldJob] = {}
+        self._lines = [[deque[HeldJob]() for _ in range(PRIORITIES)] for _ in range(POOLS)]
+        self.runners: dict[int, RunnerLoad] = {}
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __contains__(self, token: int) -> bool:
+        return token in self._jobs
+
+    def get(self, token: int) -> HeldJob | None:
+        """The job held under this token, if any."""
+        return self._jobs.get(token)
+
+    @property
+    def jobs(self) -> Iterable[HeldJob]:
+        """All of them, in the order in which they came."""
+        return self._jobs.values()
+
+    # --- runners -----------------------------------------------------------------------
+
+    def add_runner(self, runner: int, slots: Sequence[int]) -> None:
+        """A runner is ready and has room."""
+        self.runners[runner] = RunnerLoad(list(slots))
+
+    def remove_runner(self, runner: int) -> list[HeldJob]:
+        """A runner is gone; returns, and forgets, what it had been given and not ended."""
+        load = self.runners.pop(runner, None)
+        if load is None:
+            return []
+        for token in load.jobs:
+            del self._jobs[token]
+        return list(load.jobs.values())
+
+    def change_slots(self, runner: int, changes: Iterable[Sequence[int]]) -> None:
+        """Rows [pool, change]: slots given back by waiting tasks, or taken again.
+
+        Raises:
+            ProtocolError: no such pool.
+        """
+        load = self.runners.get(runner)
+        if load is None:
+            return
+        for pool, change in changes:
+            if not 0 <= pool < POOLS:
+                raise ProtocolError(f"a runner changed the slots of pool {pool}; there is none")
+            load.slots[pool] += change
+
+    def slots(self) -> list[int]:
+        """Slots of all ready runners, by pool."""
+        loads = self.runners.values()
+        return [sum(max(load.slots[pool], 0) for load in loads) for pool in range(POOLS)]
+
+    # --- coming in ---------------------------------------------------------------------
+
+    def receive(self, assign: Assign, *, now: float) -> None:
+        """Queue the jobs of a message; tokens already held are passed over.
+
+        Raises:
+            ProtocolError: a job without a known pool or priority.
+        """
+        places = [_place_of(spec) for spec in assign.specs]
+        which = assign.which if assign.which is not None else [0] * len(assign.tokens)
+        budgets = assign.budget if assign.budget is not None else [None] * len(assign.tokens)
+        columns = (assign.tokens, which, assign.payloads, assign.attempts, budgets)
+        for job_id, (token, spec, payload, attempt, budget) in zip(
+            split_ids(assign.ids), zip(*columns, strict=True), strict=True
+        ):
+            if token in self._jobs:
+                continue
+            priority, pool = places[spec]
+            start_before = None if budget is None else now + budget
+            job = HeldJob(
+                job_id, token, assign.specs[spec], payload, attempt, start_before, priority, pool
+            )
+            self._jobs[token] = job
+            self._lines[pool][priority].append(job)
+
+    # --- going to runners --------------------------------------------------------------
+
+    def hand_over(self, *, now: float) -> list[tuple[int, Assign]]:
+        """Give queued jobs to runners with room; returns the messages to send, in order."""
+        chosen: dict[int, list[HeldJob]] = {}
+        for pool, lines in enumerate(self._lines):
+            for priority in reversed(range(PRIORITIES)):
+                if not self._hand_over_line(lines[priority], pool, priority, chosen):
+                    break
+        return [
+            (runner, _assign(chunk, now=now))
+            for runner, jobs in chosen.items()
+            for chunk in _chunks(jobs)
+        ]
+
+    def _hand_over_line(
+        self, line: deque[HeldJob], pool: int, priority: int, chosen: dict[int, list[HeldJob]]
+    ) -> bool:
+        """False if jobs are left: then there is no room for less urgent ones either."""
+        while line:
+            if self._jobs.get(line[0].token) is not line[0]:
+                line.popleft()
+                continue
+            runner = self._roomiest(pool, priority)
+            if runner is None:
+                return False
+            job = line.popleft()
+            job.runner = runner
+            self.runners[runner].add(job)
+            chosen.setdefault(runner, []).append(job)
+        return True
+
+    def _roomiest(self, pool: int, priority: int) -> int | None:
+        best, best_share = None, 0.0
+        for runner, load in self.runners.items():
+            if load.has_room(pool, priority):
+                share = load.share(pool)
+                if best is None or share < best_share:
+                    best, best_share = runner, share
+        return best
+
+    # --- going away --------------------------------------------------------------------
+
+    def end(self, token: int, *, runner: int) -> HeldJob | None:
+        """Forget, and return, a job that ``runner`` has done with; None if it is not there."""
+        job = self._jobs.get(token)
+        if job is None or job.runner != runner:
+            return None
+        self._forget(job)
+        return job
+
+    def take_queued(self, tokens: Iterable[int] | None = None) -> list[HeldJob]:
+        """Forget, and return, those of these jobs (None: all) that no runner has been given."""
+        found = self._jobs.values() if tokens is None else map(self._jobs.get, tokens)
+        queued = [job for job in found if job is not None and job.runner is None]
+        for job in queued:
+            self._forget(job)
+        return queued
+
+    def handed_over(self, tokens: Iterable[int]) -> dict[int, list[HeldJob]]:
+        """Those of these jobs that runners have, by runner."""
+        found: dict[int, list[HeldJob]] = {}
+        for token in tokens:
+            job = self._jobs.get(token)
+            if job is not None and job.runner is not None:
+                found.setdefault(job.runner, []).append(job)
+        return found
+
+    def _forget(self, job: HeldJob) -> None:
+        del self._jobs[job.token]
+        if job.runner is not None:
+            self.runners[job.runner].remove(job)
+
+
+def _place_of(spec: Sequence[object]) -> tuple[int, int]:
+    match spec:
+        case [_, int(priority), int(pool), _, *_] if (
+            0 <= priority < PRIORITIES and 0 <= pool < POOLS
+        ):
+            return priority, pool
+    raise ProtocolError("an assigned job names a priority or pool that does not exist")
+
+
+def _chunks(jobs: list[HeldJob]) -> Iterable[list[HeldJob]]:
+    chunk: list[HeldJob] = []
+    size = 0
+    for job in jobs:
+        if len(chunk) >= MAX_ASSIGN_JOBS or (chunk and size + len(job.payload) > MAX_ASSIGN_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(job)
+        size += len(job.payload)
+    if chunk:
+        yield chunk
+
+
+def _assign(jobs: list[HeldJob], *, now: float) -> Assign:
+    """One message with these jobs. Their payloads are let go: a lost job is handed back, not
+    run again from here."""
+    numbers: dict[int, int] = {}
+    specs: list[list[object]] = []
+    which = []
+    for job in jobs:
+        number = numbers.get(id(job.spec))
+        if number is None:
+            number = numbers[id(job.spec)] = len(specs)
+            specs.append(job.spec)
+        which.append(number)
+    budgets = [
+        None if job.start_before is None else max(job.start_before - now, 0.0) for job in jobs
+    ]
+    message = Assign(
+        ids=b"".join([job.id for job in jobs]),
+        tokens=[job.token for job in jobs],
+        specs=specs,
+        payloads=[job.payload for job in jobs],
+        attempts=[job.attempt for job in jobs],
+        which=which if len(specs) > 1 else None,
+        budget=None if all(budget is None for budget in budgets) else budgets,
+    )
+    for job in jobs:
+        job.payload = b""
+    return message

@@ -1,0 +1,51 @@
+"""What the subworker asks of a runner, however it is run: a process, or in the same process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from fastworker.errors import FastWorkerError
+from fastworker.wire.messages import Message
+
+
+class RunnerGone(FastWorkerError):
+    """The runner has closed its channel and will say nothing more."""
+
+    code = "runner_gone"
+
+
+class RunnerHandle(Protocol):
+    """One runner, alive or not."""
+
+    @property
+    def pid(self) -> int:
+        """Its process, for the log."""
+        ...
+
+    def send(self, message: Message) -> None:
+        """Queue a message; never waits. To a runner that is gone nothing is sent."""
+        ...
+
+    async def receive(self) -> list[Message]:
+        """What it says next.
+
+        Raises:
+            RunnerGone: it has said everything it ever will.
+            ProtocolError: it said something that is no frame.
+        """
+        ...
+
+    async def wait_exit(self) -> str:
+        """Wait until it has ended, all its children with it; returns how: ``exit 3``,
+        ``signal 9``. A second call returns the same at once."""
+        ...
+
+    def kill(self) -> None:
+        """End it now, with everything it has started; does not wait. A second call does nothing."""
+        ...
+
+
+OpenRunner = Callable[[], AbstractAsyncContextManager[RunnerHandle]]
+"""Starts a runner. Leaving the block, by any way, leaves no process behind."""

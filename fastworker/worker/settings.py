@@ -1,0 +1,47 @@
+"""What a subworker is told at its start. Built from `config.Settings` by the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fastworker.wire.addresses import Address
+
+
+@dataclass(frozen=True, slots=True)
+class SubworkerSettings:
+    """Everything `run_subworker` needs.
+
+    Args:
+        control_plane: addresses, tried in turn.
+        token: ``id.secret``, or what finds it for an address at every try; it may raise
+            `FastWorkerError` while there is none yet.
+        label: the worker id people see; need not be unique.
+        concurrency: async jobs at once per runner.
+        threads: sync jobs at once per runner.
+        processes: runners.
+        async_runtime: ``"asyncio"`` or ``"trio"``: where ``async def`` tasks run by default.
+        drain_seconds: how long running jobs may go on after the first signal.
+        local: the control plane's own subworker.
+    """
+
+    control_plane: Sequence[Address]
+    token: Callable[[Address], str] | str
+    label: str
+    task_modules: Sequence[str]
+    queues: Sequence[str] = ("default",)
+    concurrency: int = 100
+    threads: int = 32
+    processes: int = 1
+    async_runtime: str = "asyncio"
+    drain_seconds: float = 25.0
+    local: bool = False
+
+    @property
+    def slots(self) -> tuple[int, int]:
+        """Slots of one runner by pool (0: async, 1: threads)."""
+        return (self.concurrency, self.threads)
+
+    def token_for(self, address: Address) -> str:
+        """The token to prove at ``address``."""
+        return self.token if isinstance(self.token, str) else self.token(address)

@@ -1,0 +1,403 @@
+"""Between the control plane and the runners: what each says, and what the others hear of it.
+
+The one owner of the subworker's state. Every method is a step that happens at once: nothing here
+waits, except the two methods named ``wait_…``. Messages for the control plane go into the link's
+outbox while there is a link; what must not be lost is kept and sent again over the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import trio
+
+from fastworker.core.ids import split_ids
+from fastworker.transport.link import Link
+from fastworker.wire.messages import (
+    Assign,
+    Capacity,
+    Handback,
+    Message,
+    Outcome,
+    OutcomeAck,
+    Relay,
+    RunnerSlots,
+    RunnerStop,
+    Started,
+    Withdraw,
+    Withdrawn,
+)
+from fastworker.worker.handbacks import UnconfirmedHandbacks
+from fastworker.worker.held import HeldJob, HeldJobs
+from fastworker.worker.outcomes import UnacknowledgedOutcomes, rows_of
+from fastworker.worker.relays import Inner, Relays
+from fastworker.worker.runner_handle import RunnerHandle
+
+MAX_PREFETCH: Final = 512
+"""Jobs of one pool taken beyond the slots: hides a round trip, few enough to be withdrawn."""
+
+PREFETCH_PER_SLOT: Final = 4
+"""A subworker with one slot must not hoard what others could run."""
+
+_log = logging.getLogger("fastworker.worker")
+
+
+class Switchboard:
+    """The jobs held, the outcomes owed, and who is there to talk to.
+
+    Args:
+        slots: of one runner, by pool.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, slots: Sequence[int], *, clock: Callable[[], float] = trio.current_time
+    ) -> None:
+        self._slots = slots
+        self._clock = clock
+        self._held = HeldJobs()
+        self._outcomes = UnacknowledgedOutcomes()
+        self._handbacks = UnconfirmedHandbacks()
+        self._relays = Relays()
+        self._runners: dict[int, RunnerHandle] = {}
+        self._link: Link | None = None
+        self._beat = 0
+        self._announced: list[int] | None = None
+        self._changed = trio.Event()
+        self._outcome_waits = trio.Event()
+        self.draining = False
+        self.tasks: list[list[object]] = []
+        """Rows of `Register`, as the runner that came up last told them."""
+
+    # --- what others ask ---------------------------------------------------------------
+
+    def pools(self) -> tuple[list[int], list[int]]:
+        """Slots, and jobs taken beyond them, by pool; all zero while draining."""
+        slots = self._held.slots()
+        if self.draining:
+            return [0] * len(slots), [0] * len(slots)
+        return slots, [min(PREFETCH_PER_SLOT * count, MAX_PREFETCH) for count in slots]
+
+    def claims(self) -> tuple[bytes, list[int]]:
+        """Ids and tokens of everything whose lease has not demonstrably ended."""
+        ids, tokens = self._handbacks.claims()
+        pairs = [(job.id, job.token) for job in self._held.jobs if not job.stale]
+        pairs += [(row.id, row.token) for row in self._outcomes.rows]
+        return (
+            ids + b"".join([job_id for job_id, _ in pairs]),
+            tokens + [token for _, token in pairs],
+        )
+
+    async def wait_runners_gone(self) -> None:
+        """Until no runner is ready."""
+        while self._runners:
+            await self._changed.wait()
+
+    async def wait_outcomes_acknowledged(self) -> None:
+        """Until the control plane has answered for every outcome."""
+        while self._outcomes:
+            await self._changed.wait()
+
+    # --- the link ----------------------------------------------------------------------
+
+    def link_up(self, link: Link, *, stale: Sequence[int]) -> None:
+        """Registered: from now on there is a control plane to talk to.
+
+        Args:
+            stale: claimed tokens whose leases are gone.
+        """
+        self._link = link
+        self._announced = None
+        self._drop_stale(stale)
+        for handback in self._handbacks.send_again(after_beat=self._beat):
+            link.send(handback)
+        self._outcomes.send_again()
+        self._outcome_waits.set()
+        running = [job for job in self._held.jobs if job.started_at is not None]
+        if running:
+            link.send(_started(running))
+        self._announce_capacity()
+
+    def link_down(self) -> None:
+        """The connection is lost. Jobs go on; conversations of tasks with it end."""
+        self._link = None
+        for inner in self._relays.close_all():
+            self._tell_runner(inner.runner, Relay(runner=inner.number, frame=b"", closed=True))
+
+    def next_beat(self) -> int:
+        """The number of the next heartbeat."""
+        self._beat += 1
+        return self._beat
+
+    def beat_answered(self, number: int) -> None:
+        """All that was sent before heartbeat ``number`` has been read."""
+        self._handbacks.confirm(number)
+
+    async def send_outcomes_forever(self) -> None:
+        """Send outcomes, all that came since the last time at once, without lingering."""
+        while True:
+            await self._outcome_waits.wait()
+            self._outcome_waits = trio.Event()
+            if self._link is not None:
+                for message in self._outcomes.next_messages():
+                    self._link.send(message)
+
+    def _tell(self, message: Message) -> None:
+        if self._link is not None:
+            self._link.send(message)
+
+    def _announce_capacity(self) -> None:
+        slots, prefetch = self.pools()
+        if slots != self._announced:
+            self._announced = slots
+            self._tell(Capacity(pools=slots, prefetch=prefetch))
+
+    def _drop_stale(self, tokens: Sequence[int]) -> None:
+        if not tokens:
+            return
+        _log.info("%d leases were lost while disconnected; late outcomes are refused", len(tokens))
+        self._outcomes.acknowledge(tokens)
+        self._held.take_queued(tokens)
+        for runner, jobs in self._held.handed_over(tokens).items():
+            for job in jobs:
+                job.stale = True
+            self._tell_runner(runner, _withdraw(jobs))
+        self._note_change()
+
+    # --- from the control plane --------------------------------------------------------
+
+    def from_control_plane(self, messages: Iterable[Message]) -> None:
+        """Take what one frame says, then hand over what there is room for.
+
+        Raises:
+            ProtocolError: a message that cannot be.
+        """
+        for message in messages:
+            match message:
+                case Assign():
+                    self._held.receive(message, now=self._clock())
+                case OutcomeAck():
+                    self._acknowledge(message)
+                case Withdraw():
+                    self._withdraw(message)
+                case Relay():
+                    self._relay_inward(message)
+                case _:
+                    _log.debug("ignored %s from the control plane", type(message).__name__)
+        if self.draining:
+            self._give_back(self._held.take_queued(), reason="drain")
+        self._hand_over()
+
+    def _acknowledge(self, message: OutcomeAck) -> None:
+        self._outcomes.acknowledge(message.tokens)
+        self._outcomes.acknowledge(message.stale)
+        if message.stale:
+            _log.info("%d late outcomes were refused: their leases had ended", len(message.stale))
+        self._note_change()
+
+    def _withdraw(self, message: Withdraw) -> None:
+        asked = self._held.handed_over(message.tokens)
+        for runner, jobs in asked.items():
+            self._tell_runner(runner, _withdraw(jobs))
+        elsewhere = {job.token for jobs in asked.values() for job in jobs}
+        taken = {job.token for job in self._held.take_queued(message.tokens)}
+        self._tell_withdrawn(
+            [
+                (job_id, token, token in taken)
+                for job_id, token in zip(split_ids(message.ids), message.tokens, strict=True)
+                if token not in elsewhere
+            ]
+        )
+
+    def _tell_withdrawn(self, rows: Sequence[tuple[bytes, int, bool]]) -> None:
+        if not rows:
+            return
+        ids, tokens, taken = zip(*rows, strict=True)
+        self._tell(Withdrawn(ids=b"".join(ids), tokens=tokens, taken=bytes(taken)))
+        given = [row for row in rows if row[2]]
+        if given:
+            # The same in words that can be repeated, should this connection not last.
+            self._handbacks.add(
+                Handback(
+                    ids=b"".join(row[0] for row in given),
+                    tokens=[row[1] for row in given],
+                    started=bytes(len(given)),
+                    reason="drain",
+                ),
+                after_beat=self._beat,
+            )
+
+    def _relay_inward(self, message: Relay) -> None:
+        inner = self._relays.inward(message.runner)
+        if inner is None:
+            if not message.closed:
+                self._tell(Relay(runner=message.runner, frame=b"", closed=True))
+            return
+        if message.closed:
+            self._relays.close_outer(message.runner)
+        self._tell_runner(
+            inner.runner, Relay(runner=inner.number, frame=message.frame, closed=message.closed)
+        )
+
+    # --- from runners ------------------------------------------------------------------
+
+    def runner_ready(
+        self, number: int, runner: RunnerHandle, tasks: Sequence[Sequence[object]]
+    ) -> None:
+        """A runner has imported its modules."""
+        self._runners[number] = runner
+        self.tasks = [list(row) for row in tasks]
+        if self.draining:
+            runner.send(RunnerStop())
+        else:
+            self._held.add_runner(number, self._slots)
+        self._announce_capacity()
+        self._hand_over()
+
+    def from_runner(self, number: int, messages: Iterable[Message]) -> None:
+        """Take what one frame of a runner says.
+
+        Raises:
+            ProtocolError: a message that cannot be.
+        """
+        for message in messages:
+            match message:
+                case Outcome():
+                    self._take_outcome(number, message)
+                case Started():
+                    self._take_started(message)
+                case Withdrawn():
+                    self._take_withdrawn(number, message)
+                case Handback():
+                    self._take_handback(number, message)
+                case RunnerSlots():
+                    self._held.change_slots(number, message.changes)
+                    self._announce_capacity()
+                case Relay():
+                    self._relay_outward(number, message)
+                case _:
+                    _log.debug("ignored %s from runner %d", type(message).__name__, number)
+        self._hand_over()
+
+    def runner_gone(self, number: int, *, reason: str, detail: str) -> int:
+        """A runner has exited, and all it said has been taken.
+
+        Args:
+            reason: ``runner_died`` or ``drain``.
+            detail: ``signal 9`` or ``exit 3``.
+
+        Returns:
+            How many jobs it took with it.
+        """
+        self._runners.pop(number, None)
+        # A runner reports only starts that lasted; any of its jobs may have started.
+        lost = [job for job in self._held.remove_runner(number) if not job.stale]
+        self._give_back(lost, reason=reason, detail=detail, started=True)
+        for outer in self._relays.remove_runner(number):
+            self._tell(Relay(runner=outer, frame=b"", closed=True))
+        self._announce_capacity()
+        self._note_change()
+        return len(lost)
+
+    def _take_outcome(self, number: int, message: Outcome) -> None:
+        for row in rows_of(message):
+            if self._held.end(row.token, runner=number) is not None:
+                self._outcomes.add(row)
+        self._outcome_waits.set()
+
+    def _take_started(self, message: Started) -> None:
+        for token, started_at in zip(message.tokens, message.started_at, strict=True):
+            job = self._held.get(token)
+            if job is not None:
+                job.started_at = started_at
+        self._tell(message)
+
+    def _take_withdrawn(self, number: int, message: Withdrawn) -> None:
+        rows = []
+        for job_id, token, taken in zip(
+            split_ids(message.ids), message.tokens, message.taken, strict=True
+        ):
+            job = self._held.end(token, runner=number) if taken else self._held.get(token)
+            if job is None or not job.stale:
+                rows.append((job_id, token, bool(taken) and job is not None))
+        self._tell_withdrawn(rows)
+
+    def _take_handback(self, number: int, message: Handback) -> None:
+        jobs = [self._held.end(token, runner=number) for token in message.tokens]
+        kept = [job for job in jobs if job is not None and not job.stale]
+        self._give_back(kept, reason=message.reason, detail=message.detail)
+
+    def _relay_outward(self, number: int, message: Relay) -> None:
+        inner = Inner(number, message.runner)
+        if message.closed:
+            outer = self._relays.close_inner(inner)
+            if outer is not None:
+                self._tell(Relay(runner=outer, frame=message.frame, closed=True))
+        elif self._link is None:
+            self._relays.refuse(inner)
+            self._tell_runner(number, Relay(runner=inner.number, frame=b"", closed=True))
+        else:
+            outer = self._relays.outward(inner)
+            if outer is not None:
+                self._link.send(Relay(runner=outer, frame=message.frame))
+
+    # --- drain -------------------------------------------------------------------------
+
+    def begin_drain(self) -> None:
+        """Take nothing more, give back what has not started; runners exit when they are done.
+
+        A second call does nothing.
+        """
+        if self.draining:
+            return
+        self.draining = True
+        self._announce_capacity()
+        self._give_back(self._held.take_queued(), reason="drain")
+        for runner in self._runners.values():
+            runner.send(RunnerStop())
+
+    # --- small steps -------------------------------------------------------------------
+
+    def _hand_over(self) -> None:
+        if self.draining:
+            return
+        for number, assign in self._held.hand_over(now=self._clock()):
+            self._tell_runner(number, assign)
+
+    def _tell_runner(self, number: int, message: Message) -> None:
+        runner = self._runners.get(number)
+        if runner is not None:
+            runner.send(message)
+
+    def _give_back(
+        self, jobs: Sequence[HeldJob], *, reason: str, detail: str = "", started: bool = False
+    ) -> None:
+        if not jobs:
+            return
+        handback = Handback(
+            ids=b"".join([job.id for job in jobs]),
+            tokens=[job.token for job in jobs],
+            started=bytes([started]) * len(jobs),
+            reason=reason,
+            detail=detail,
+        )
+        self._tell(handback)
+        self._handbacks.add(handback, after_beat=self._beat)
+
+    def _note_change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+def _started(jobs: Sequence[HeldJob]) -> Started:
+    return Started(
+        ids=b"".join([job.id for job in jobs]),
+        tokens=[job.token for job in jobs],
+        started_at=[job.started_at or 0.0 for job in jobs],
+    )
+
+
+def _withdraw(jobs: Sequence[HeldJob]) -> Withdraw:
+    return Withdraw(ids=b"".join([job.id for job in jobs]), tokens=[job.token for job in jobs])

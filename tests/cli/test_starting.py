@@ -1,0 +1,113 @@
+"""What control plane and subworker are told, and whose token they get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fastworker.cli.starting import control_plane_settings, subworker_settings
+from fastworker.config import INSECURE_TOKEN, client_defaults, resolve
+from fastworker.core.names import check_name
+from fastworker.errors import InvalidOption
+from fastworker.local_token import read_local_token
+from fastworker.server.settings import ControlPlaneSettings
+from fastworker.wire.addresses import parse_address
+
+TOKEN = "web." + "t" * 40
+
+
+def told(place: Path, **environ: str) -> tuple[ControlPlaneSettings, str | None]:
+    given = {f"FASTWORKER_{name.upper()}": value for name, value in environ.items()}
+    settings = resolve({}, given, place).settings
+    return control_plane_settings(settings, token_folder=place / "run", cwd=place)
+
+
+def test_without_a_token_each_port_has_a_local_one_that_stays(tmp_path: Path) -> None:
+    asked, warning = told(tmp_path)
+    assert warning is None
+    assert set(asked.tokens) == {"local-5555", "local-5550"}
+    assert read_local_token(5550, folder=tmp_path / "run") == asked.tokens["local-5550"]
+    assert told(tmp_path)[0] == asked
+    assert asked.store == tmp_path / ".fastworker"
+
+
+def test_a_configured_token_is_the_only_one(tmp_path: Path) -> None:
+    asked, warning = told(tmp_path, token=TOKEN, base_address="tcp://0.0.0.0:5555")
+    assert dict(asked.tokens) == {"web": TOKEN}
+    assert "without TLS" in (warning or "")
+    assert not (tmp_path / "run").exists()
+
+
+def test_insecure_has_the_well_known_token_that_insecure_clients_use(tmp_path: Path) -> None:
+    asked, warning = told(tmp_path, insecure="1", base_address="tcp://0.0.0.0:5555")
+    assert dict(asked.tokens) == {"default": INSECURE_TOKEN}
+    assert "without a token" in (warning or "")
+    client = client_defaults({"FASTWORKER_INSECURE": "1"}, tmp_path)
+    assert client.token_for(parse_address("tcp://cp:5555")) == INSECURE_TOKEN
+
+
+def test_any_free_port_needs_a_token(tmp_path: Path) -> None:
+    with pytest.raises(InvalidOption, match="port 0"):
+        told(tmp_path, base_address="tcp://127.0.0.1:0")
+    assert told(tmp_path, base_address="tcp://127.0.0.1:0", token=TOKEN)[0].tokens
+
+
+def test_memory_has_no_store_and_a_state_folder_is_heeded(tmp_path: Path) -> None:
+    assert told(tmp_path, durability="memory")[0].store is None
+    assert told(tmp_path, state_dir="/var/lib/fw")[0].store == Path("/var/lib/fw")
+    assert told(tmp_path, state_dir="/var/lib/fw", store="/s")[0].store == Path("/s")
+
+
+def test_an_unreadable_certificate_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidOption, match="cannot read tls_cert"):
+        told(tmp_path, tls_cert="none.pem", tls_key="none.pem")
+
+
+def test_every_setting_reaches_the_control_plane(tmp_path: Path) -> None:
+    asked, _ = told(
+        tmp_path,
+        token=TOKEN,
+        advertise="cp.example",
+        durability="process",
+        local_worker="never",
+        task_modules="a,b.c",
+        callback_allow="hooks.example",
+        drain_seconds="3",
+        concurrency="4",
+        threads="5",
+        processes="6",
+        async_runtime="trio",
+        insecure="true",
+    )
+    assert asked == ControlPlaneSettings(
+        advertise="cp.example",
+        store=tmp_path / ".fastworker",
+        durability="process",
+        tokens={"web": TOKEN},
+        local_worker="never",
+        task_modules=("a", "b.c"),
+        callback_allow=("hooks.example",),
+        drain_seconds=3.0,
+        insecure=True,
+        concurrency=4,
+        threads=5,
+        processes=6,
+        async_runtime="trio",
+    )
+
+
+def test_what_a_subworker_is_told(tmp_path: Path) -> None:
+    environ = {
+        "FASTWORKER_CONTROL_PLANE_ADDRESS": "tcp://cp:5555,tcp://cp:5556",
+        "FASTWORKER_TOKEN": TOKEN,
+        "FASTWORKER_QUEUES": "mail",
+        "FASTWORKER_BASE_ADDRESS": "tcp://sw1:5601",
+    }
+    asked = subworker_settings(resolve({}, environ, tmp_path).settings, environ)
+    assert [str(address) for address in asked.control_plane] == ["tcp://cp:5555", "tcp://cp:5556"]
+    assert asked.token_for(parse_address("tcp://cp:5555")) == TOKEN
+    assert asked.queues == ("mail",)
+    assert check_name("worker", asked.label)
+    named = resolve({"worker_id": "sw1"}, environ, tmp_path).settings
+    assert subworker_settings(named, environ).label == "sw1"

@@ -1,0 +1,28 @@
+"""Fixtures every test may use. Those of one part live in that part's folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import Cluster
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have fastworker settings of their own; no test sees them."""
+    for name in list(os.environ):
+        if name.startswith("FASTWORKER_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Real processes on free ports; at the end all are gone and none has shown a traceback."""
+    with Cluster(tmp_path) as cluster:
+        yield cluster
+        cluster.close()
+        print(cluster.logs())  # shown with a test that failed

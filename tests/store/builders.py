@@ -1,0 +1,97 @@
+"""Rows for tests: jobs and their ends with everything filled in but what a test is about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastworker.core.records import (
+    DEFAULT_OPTIONS,
+    CallbackRow,
+    Failure,
+    FinishRow,
+    JobRow,
+    LaneKey,
+    LaneRow,
+    TaskStatus,
+)
+
+LANE = LaneRow(1, LaneKey("default", "default", 1, "shop.order"))
+OTHER_LANE = LaneRow(2, LaneKey("default", "mail", 3, "shop.mail"))
+FAILED = Failure("ValueError", "no such order", "Traceback …", "raised")
+
+
+def job_id(key: int) -> bytes:
+    return key.to_bytes(16, "big")
+
+
+def make_job(key: int, **changes: Any) -> JobRow:
+    """A QUEUED job whose position is its key."""
+    row = JobRow(
+        key=key,
+        id=job_id(key),
+        lane=1,
+        status=TaskStatus.QUEUED,
+        position=key,
+        ready_at=None,
+        expires_at=None,
+        due_at=None,
+        submitted_at=1000.0 + key,
+        token=0,
+        session=None,
+        attempts=0,
+        deaths=0,
+        started_at=None,
+        options=DEFAULT_OPTIONS,
+        payload=b"arguments",
+    )
+    return row._replace(**changes)
+
+
+def run_job(row: JobRow, *, token: int = 7) -> JobRow:
+    """The same job, leased and started."""
+    return row._replace(
+        status=TaskStatus.RUNNING,
+        position=None,
+        due_at=None,
+        token=token,
+        session=b"s" * 16,
+        attempts=1,
+        started_at=2000.0,
+    )
+
+
+def make_finish(key: int, **changes: Any) -> FinishRow:
+    """A success with a value."""
+    row = FinishRow(
+        key=key,
+        id=job_id(key),
+        status=TaskStatus.SUCCESS,
+        token=7,
+        attempts=1,
+        started_at=2000.0,
+        finished_at=3000.0 + key,
+        value=b"value",
+        failure=None,
+        keep_payload=False,
+    )
+    return row._replace(**changes)
+
+
+def make_failure(key: int, **changes: Any) -> FinishRow:
+    """A failure that keeps its arguments."""
+    row = make_finish(key, status=TaskStatus.FAILURE, value=None, failure=FAILED, keep_payload=True)
+    return row._replace(**changes)
+
+
+def make_callback(number: int, *, at: float) -> CallbackRow:
+    return CallbackRow(
+        delivery=job_id(number),
+        job_id=job_id(1),
+        job_key=1,
+        address="ws://127.0.0.1:9000/",
+        token_id="default",
+        data=None,
+        made_at=3000.0,
+        next_attempt_at=at,
+        attempts=0,
+    )

@@ -1,0 +1,33 @@
+"""Calls that a type checker must refuse: each line marked ``wrong``. Never run."""
+
+from __future__ import annotations
+
+from fastworker import TaskHandle, task
+
+
+@task
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+@task
+async def greet(name: str, *, loud: bool) -> str:
+    return name.upper() if loud else name
+
+
+async def wrongly_typed() -> None:
+    add("1", 2)  # wrong
+    await add.delay(1)  # wrong
+    await add.delay(1, "2")  # wrong
+    await add.delay(1, 2, z=3)  # wrong
+    await greet.submit("Ann")  # wrong
+    await greet.submit("Ann", loud="yes")  # wrong
+    await add.options(priority=3).delay(1, 2)  # wrong
+    await add.options(countdown="soon").delay(1, 2)  # wrong
+    await add.options(queue="mail").submit("1", 2)  # wrong
+    handle: TaskHandle[str] = await add.submit(1, 2)  # wrong
+    del handle
+
+
+@task(runtime="curio")  # wrong
+async def fetch() -> None: ...
