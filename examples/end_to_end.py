@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import signal
@@ -104,6 +105,8 @@ async def use(address: str, token: str) -> None:
 
 def main() -> None:
     """Start, submit, stop; a wrong result is an exception."""
+    # The client dials while the control plane is still starting, and would say so.
+    logging.getLogger("fastworker.client").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="fastworker-") as name:
         folder = Path(name)
         (folder / "demo_tasks.py").write_text(TASKS, encoding="utf-8")

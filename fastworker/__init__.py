@@ -37,7 +37,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastworker.client.blocking import BlockingClient
+    from fastworker.client.blocking import BlockingClient, BlockingHandle
     from fastworker.client.callbacks import JobCallback
     from fastworker.client.calls import Call, call
     from fastworker.client.client import Client
@@ -83,12 +83,14 @@ if TYPE_CHECKING:
         UnsupportedVersion,
     )
     from fastworker.tasks import AsyncTask, Task, task
+    from fastworker.version import __version__
 
 __all__ = [
     "ArgumentError",
     "AsyncTask",
     "AuthenticationFailed",
     "BlockingClient",
+    "BlockingHandle",
     "Call",
     "CallbackListener",
     "CallerError",
@@ -134,6 +136,7 @@ __all__ = [
     "UnknownJob",
     "UnknownKind",
     "UnsupportedVersion",
+    "__version__",
     "call",
     "open_callback_listener",
     "task",
@@ -141,6 +144,7 @@ __all__ = [
 
 _HOME = {
     "BlockingClient": "fastworker.client.blocking",
+    "BlockingHandle": "fastworker.client.blocking",
     "JobCallback": "fastworker.client.callbacks",
     "Call": "fastworker.client.calls",
     "call": "fastworker.client.calls",
@@ -156,6 +160,7 @@ _HOME = {
     "AsyncTask": "fastworker.tasks",
     "Task": "fastworker.tasks",
     "task": "fastworker.tasks",
+    "__version__": "fastworker.version",
 }
 """Where a name lives; those that are not here are errors."""
 

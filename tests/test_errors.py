@@ -61,11 +61,12 @@ def test_the_tree_is_drawn_as_it_is() -> None:
     assert drawn_tree() == real
 
 
-def test_every_error_has_a_code_of_its_own() -> None:
+def test_no_two_errors_have_one_code() -> None:
+    # A class outside errors.py may keep its parent's code: to others it is its parent.
     by_code: dict[str, list[str]] = {}
     for error in errors_everywhere():
-        assert "code" in vars(error), f"{error.__name__} has the code of its parent"
-        by_code.setdefault(error.code, []).append(error.__name__)
+        if "code" in vars(error):
+            by_code.setdefault(error.code, []).append(error.__name__)
     assert {code: names for code, names in by_code.items() if len(names) > 1} == {}
 
 
@@ -74,7 +75,8 @@ class TestEachError:
     def test_renders_to_the_sentence_it_was_given(self, error: type[FastWorkerError]) -> None:
         assert str(error(SENTENCE)) == SENTENCE
 
-    def test_code_is_a_word_for_the_wire(self, error: type[FastWorkerError]) -> None:
+    def test_code_is_its_own_word_for_the_wire(self, error: type[FastWorkerError]) -> None:
+        assert "code" in vars(error)
         assert re.fullmatch(r"[a-z]+(_[a-z]+)*", error.code)
 
     def test_says_what_it_means(self, error: type[FastWorkerError]) -> None:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import anyio
 
@@ -44,9 +44,18 @@ class JobCallback:
     delivery_id: str
 
 
-class _Waiting(NamedTuple):
+REMEMBERED: Final = 1_000
+"""Deliveries that were acknowledged: one that comes again, because its acknowledgement was lost,
+is acknowledged again and not handed out twice."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A delivery that is not acknowledged yet."""
+
     callback: JobCallback
     acknowledge: Callable[[], None]
+    """Over the connection it came over last."""
 
 
 class CallbackQueue:
@@ -57,8 +66,10 @@ class CallbackQueue:
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[_Waiting] = deque()
-        self._taken: _Waiting | None = None
+        self._waiting: deque[_Open] = deque()
+        self._taken: _Open | None = None
+        self._open: dict[str, _Open] = {}
+        self._acknowledged: deque[str] = deque(maxlen=REMEMBERED)
         self._arrived = anyio.Event()
         self._closed = False
 
@@ -67,15 +78,24 @@ class CallbackQueue:
         if not is_signed_by(token, message.body, message.signature):
             logger.warning("a callback was passed over: its signature does not fit our token")
             return
-        if len(self._waiting) >= MAX_WAITING:
-            return
         try:
             callback = _opened(decode_callback(message.body))
         except ProtocolError as error:
             logger.warning("a callback was passed over: %s", error)
             return
-        self._waiting.append(_Waiting(callback, acknowledge))
-        self._arrived.set()
+        self._add(_Open(callback, acknowledge))
+
+    def _add(self, new: _Open) -> None:
+        delivery = new.callback.delivery_id
+        again = self._open.get(delivery)
+        if again is not None:
+            again.acknowledge = new.acknowledge
+        elif delivery in self._acknowledged:
+            new.acknowledge()
+        elif len(self._waiting) < MAX_WAITING:
+            self._open[delivery] = new
+            self._waiting.append(new)
+            self._arrived.set()
 
     def reopen(self) -> None:
         """The client is started (again)."""
@@ -91,8 +111,10 @@ class CallbackQueue:
 
     async def __anext__(self) -> JobCallback:
         if self._taken is not None:
-            self._taken.acknowledge()
-            self._taken = None
+            taken, self._taken = self._taken, None
+            del self._open[taken.callback.delivery_id]
+            self._acknowledged.append(taken.callback.delivery_id)
+            taken.acknowledge()
         while not self._waiting:
             if self._closed:
                 raise ClientNotReady("the client was stopped; no more callbacks will come")

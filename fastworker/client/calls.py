@@ -113,6 +113,7 @@ def jobs_of_one_task(task: TaskLike, rows: Iterable[Sequence[Any]], options: Cal
         CallerError: anything that cannot be sent.
     """
     target = _target(task)
+    options = target.default_options if options is None else options
     payloads = [_seal(target, _arguments(row, target.name), {}) for row in rows]
     if options.task_id is not None:
         raise InvalidOption("task_id is for one job; submit_many makes an id for each")
@@ -168,15 +169,17 @@ def check_group(jobs: Jobs) -> None:
         )
 
 
-def chosen(task: TaskLike, **options: Any) -> CallOptions:
+def chosen(task: TaskLike, **options: Any) -> CallOptions | None:
     """Options of a call of ``task``: its own, changed by keywords that are not None.
 
+    Returns:
+        None if there are no changes.
+
     Raises:
-        InvalidOption: an option that does not exist, or a value that it cannot have.
+        InvalidOption: a value that an option cannot have.
     """
-    default = _target(task).default_options
     given = {name: value for name, value in options.items() if value is not None}
-    return replace(default, **given) if given else default
+    return replace(_target(task).default_options, **given) if given else None
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -192,7 +195,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     replace(DEFAULT_CALL, **options)
 
 
-def seconds_of(value: float | timedelta | None, what: str) -> float | None:
+def seconds_of(value: object, what: str) -> float | None:
     """A public length of time as seconds.
 
     Raises:
@@ -207,10 +210,10 @@ def seconds_of(value: float | timedelta | None, what: str) -> float | None:
     return float(value)
 
 
-def _arguments(row: Sequence[Any], name: str) -> tuple[Any, ...]:
+def _arguments(row: object, name: str) -> tuple[Any, ...]:
     if type(row) is tuple:
         return row
-    if not isinstance(row, str | bytes):
+    if isinstance(row, Sequence) and not isinstance(row, str | bytes):
         return tuple(row)
     raise CallerError(
         f"submit_many({name!r}, …) takes one tuple of arguments a job, not a "

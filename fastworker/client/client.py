@@ -204,7 +204,9 @@ class Client(ClientBase):
             grouped=grouped,
             parent=calling_job(),
         )
-        return submission, [self._watches.watched(job_id) for job_id in jobs.ids]
+        if not watch:
+            return submission, [Watched(job_id) for job_id in jobs.ids]
+        return submission, self._watches.add_new(jobs.ids)
 
     def _accepted(
         self, connection: Connection, submission: Submission, watched: list[Watched]
@@ -212,7 +214,8 @@ class Client(ClientBase):
         """Handles of accepted jobs; where an older job holds, of that one."""
         for index, held in submission.existing.items():
             if held != watched[index].id:
-                watched[index] = self._watches.watched(held)
+                self._watches.remove([watched[index]])
+                watched[index] = self._watches.find(held)
                 if submission.watch:
                     connection.subscribe([watched[index]])
         return [TaskHandle(self, one) for one in watched]
@@ -289,7 +292,7 @@ class Client(ClientBase):
         Raises:
             InvalidOption: not an id.
         """
-        return TaskHandle(self, self._watches.watched(id_bytes(task_id)))
+        return TaskHandle(self, self._watches.find(id_bytes(task_id)))
 
     async def result(self, task_id: str, timeout: float | timedelta | None = None) -> Any:  # noqa: ASYNC109
         """Wait for a job by its id and return its value; see `TaskHandle.result`."""

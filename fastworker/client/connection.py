@@ -126,13 +126,7 @@ class Connection:
             Rejected, Indeterminate, ControlPlaneUnavailable: by its deadline, or at a refusal.
         """
         await self.wait_for_room(submission)
-        done = self.post(submission, watched)
-        try:
-            await done.wait()
-        finally:
-            self.outbox.abandon(submission)
-        if submission.error is not None:
-            raise submission.error
+        await self.wait_accepted(submission, watched, self.post(submission, watched))
 
     async def wait_for_room(self, submission: Submission) -> None:
         """Wait until the outbox has room for a submission, at most until its deadline."""
@@ -144,6 +138,23 @@ class Connection:
                 raise submission.late_error("the client's outbox is full of unsent submissions")
         self._check_usable()
 
+    async def wait_accepted(
+        self, submission: Submission, watched: list[Watched], done: anyio.Event
+    ) -> None:
+        """The second half of `accept`, for what has been handed in with `post`."""
+        try:
+            await done.wait()
+        finally:
+            self.give_up(submission, watched)
+        if submission.error is not None:
+            raise submission.error
+
+    def give_up(self, submission: Submission, watched: list[Watched]) -> None:
+        """Forget a submission; if it is accepted already, nothing happens."""
+        self.outbox.abandon(submission)
+        if submission.error is not None:
+            self.watches.remove(watched)
+
     def post(self, submission: Submission, watched: list[Watched]) -> anyio.Event:
         """Hand in a submission; the event is set when its ``error`` (or None) is final."""
         done = anyio.Event()
@@ -153,9 +164,9 @@ class Connection:
             # must know what to watch again.
             if submission.error is None and submission.watch:
                 for job in watched:
-                    job.subscribed = not submission.resent
+                    job.subscribed = True
                 if submission.resent:  # its end may have been pushed to the connection before
-                    self.subscribe(watched)
+                    self._watch([job.id for job in watched if job.ending is None])
             done.set()
 
         submission.on_done = on_done
@@ -195,11 +206,14 @@ class Connection:
 
     def subscribe(self, jobs: list[Watched]) -> None:
         """Have the ends of these jobs pushed; those subscribed already are passed over."""
-        new = [job for job in jobs if not job.subscribed]
+        new = [job for job in jobs if not job.subscribed and self.watches.add(job)]
         for job in new:
             job.subscribed = True
-        if new and self._standing:
-            self._control += _watch_messages([job.id for job in new])
+        self._watch([job.id for job in new])
+
+    def _watch(self, ids: list[bytes]) -> None:
+        if ids and self._standing:
+            self._control += _watch_messages(ids)
             self._wake.set()
 
     def introduce(self) -> None:

@@ -1,16 +1,14 @@
 """What a client knows of the jobs whose results it wants. Pure: fed messages, asked questions.
 
-A `Watched` lives as long as somebody holds a handle of it: the registry holds it weakly, so
-results nobody can read any more take no memory.
+The registry holds a `Watched` only until its end has come: from then on the handle alone keeps
+the result, so results that nobody can read any more take no memory.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
-from weakref import WeakValueDictionary
 
 from fastworker.client.failures import raise_failure
 from fastworker.core.ids import id_text, split_ids
@@ -34,7 +32,7 @@ class Ending(NamedTuple):
 class Watched:
     """One job whose end somebody may wait for."""
 
-    __slots__ = ("__weakref__", "_listeners", "ending", "gone", "id", "subscribed")
+    __slots__ = ("_listeners", "ending", "gone", "id", "subscribed")
 
     def __init__(self, job_id: bytes) -> None:
         self.id = job_id
@@ -42,7 +40,7 @@ class Watched:
         self.gone: type[UnknownJob] | type[ResultExpired] | None = None
         self.subscribed = False
         """Whether the control plane has accepted it and been asked to push its end."""
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[], None]] | None = None
 
     @property
     def settled(self) -> bool:
@@ -51,32 +49,65 @@ class Watched:
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` once, when it is settled."""
+        if self._listeners is None:
+            self._listeners = []
         self._listeners.append(listener)
 
     def unlisten(self, listener: Callable[[], None]) -> None:
         """Forget ``listener``; nothing happens if it has been called."""
-        with contextlib.suppress(ValueError):
+        if self._listeners is not None and listener in self._listeners:
             self._listeners.remove(listener)
 
     def notify(self) -> None:
         """Call and forget all listeners."""
-        listeners, self._listeners = self._listeners, []
-        for listener in listeners:
+        listeners, self._listeners = self._listeners, None
+        for listener in listeners or ():
             listener()
+
+    def follow(self, other: Watched) -> None:
+        """Be settled when ``other``, which is about the same job, is."""
+
+        def copy() -> None:
+            self.ending, self.gone = other.ending, other.gone
+            self.subscribed = other.subscribed
+            self.notify()
+
+        self.subscribed = True
+        other.listen(copy)
 
 
 class Watches:
-    """All `Watched` jobs of one client, by id."""
+    """The jobs of one client whose ends are to be pushed, by id."""
 
     def __init__(self) -> None:
-        self._by_id: WeakValueDictionary[bytes, Watched] = WeakValueDictionary()
+        self._by_id: dict[bytes, Watched] = {}
 
-    def watched(self, job_id: bytes) -> Watched:
-        """The one `Watched` of this id; made on first use."""
-        found = self._by_id.get(job_id)
-        if found is None:
-            found = self._by_id[job_id] = Watched(job_id)
-        return found
+    def find(self, job_id: bytes) -> Watched:
+        """The one that is registered, or a new one that is not."""
+        return self._by_id.get(job_id) or Watched(job_id)
+
+    def add(self, watched: Watched) -> bool:
+        """Register, until its end comes; False if another one is: then it follows that one."""
+        found = self._by_id.setdefault(watched.id, watched)
+        if found is not watched:
+            watched.follow(found)
+        return found is watched
+
+    def add_new(self, ids: list[bytes]) -> list[Watched]:
+        """Make and register those of a submission."""
+        made = [Watched(job_id) for job_id in ids]
+        if self._by_id.keys().isdisjoint(ids):
+            self._by_id.update(zip(ids, made, strict=True))
+        else:  # an id was given, and is submitted again
+            for watched in made:
+                self.add(watched)
+        return made
+
+    def remove(self, jobs: Iterable[Watched]) -> None:
+        """Nothing will come for these; those not registered are passed over."""
+        for watched in jobs:
+            if self._by_id.get(watched.id) is watched:
+                del self._by_id[watched.id]
 
     def finished(self, message: Finished) -> None:
         """Record what was pushed; ids that nobody holds are passed over."""
@@ -84,7 +115,7 @@ class Watches:
             index: Failure(*(str(text) for text in texts))
             for index, *texts in message.failures or ()
         }
-        get = self._by_id.get
+        pop = self._by_id.pop
         rows = zip(
             split_ids(message.ids),
             message.statuses,
@@ -95,8 +126,8 @@ class Watches:
             strict=True,
         )
         for index, (job_id, status, value, started_at, finished_at, attempts) in enumerate(rows):
-            watched = get(job_id)
-            if watched is None or watched.ending is not None:
+            watched = pop(job_id, None)
+            if watched is None:
                 continue
             watched.ending = Ending(
                 STATUS_CODES[status],
@@ -106,8 +137,7 @@ class Watches:
                 attempts,
                 failures.get(index),
             )
-            watched.gone = None
-            if watched._listeners:
+            if watched._listeners is not None:
                 watched.notify()
 
     def gone(self, message: Gone) -> None:
@@ -118,18 +148,19 @@ class Watches:
         )
         for packed, kind in kinds:
             for job_id in split_ids(packed):
-                watched = self._by_id.get(job_id)
-                if watched is not None and not watched.settled:
+                watched = self._by_id.pop(job_id, None)
+                if watched is not None:
                     watched.gone = kind
                     watched.notify()
 
     def open_subscriptions(self) -> list[bytes]:
         """Ids to watch again on a new connection."""
-        return [w.id for w in self._by_id.values() if w.subscribed and not w.settled]
+        return [watched.id for watched in self._by_id.values() if watched.subscribed]
 
     def connection_ended(self) -> None:
         """Wake everybody who waits, because no answer will come."""
-        for watched in list(self._by_id.values()):
+        waiting, self._by_id = self._by_id, {}
+        for watched in waiting.values():
             watched.subscribed = False
             watched.notify()
 

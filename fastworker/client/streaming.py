@@ -31,7 +31,7 @@ async def stream_handles(
 ) -> AsyncIterator[TaskHandle[Any]]:
     """Yield handles in the order of ``calls``; what is not accepted when it ends is given up."""
     posted: deque[_Posted] = deque()
-    outbox = client._usable().outbox
+    connection = client._usable()
     try:
         async for call in _each(calls):
             posted.append(await _post(client, call))
@@ -41,7 +41,7 @@ async def stream_handles(
             yield await _first(client, posted)
     finally:
         for one in posted:
-            outbox.abandon(one.submission)
+            connection.give_up(one.submission, one.watched)
 
 
 async def _each(calls: Iterable[Call] | AsyncIterable[Call]) -> AsyncIterator[Call]:
@@ -62,10 +62,6 @@ async def _post(client: Client, call: Call) -> _Posted:
 
 async def _first(client: Client, posted: deque[_Posted]) -> TaskHandle[Any]:
     submission, watched, done = posted.popleft()
-    try:
-        await done.wait()
-    finally:
-        client._usable().outbox.abandon(submission)
-    if submission.error is not None:
-        raise submission.error
-    return client._accepted(client._usable(), submission, watched)[0]
+    connection = client._usable()
+    await connection.wait_accepted(submission, watched, done)
+    return client._accepted(connection, submission, watched)[0]

@@ -44,10 +44,10 @@ def register(draft: Draft, fact: Registration, now: Now, *, lease_seconds: float
         token for job_id, token in fact.claims.items() if not _keeps(draft, session, job_id, token)
     ]
     for job_id in list(session.held):
-        if job_id not in fact.claims:
+        job = draft.job(job_id)
+        if job is None or fact.claims.get(job_id) != job.token:
             # Leased, but the assignment never reached it: nothing has started.
             draft.release(session, job_id)
-            job = draft.job(job_id)
             if job is not None and job.status is TaskStatus.RUNNING:
                 requeue(draft, job, now, reason="unsent", started=False)
     draft.commands.append(AnswerRegistration(fact, stale))

@@ -8,6 +8,7 @@ from fastworker.core.facts import Handbacks, Outcomes, Starts
 from fastworker.core.memory import Draft
 from fastworker.core.questions import Known
 from fastworker.core.records import Failure, JobRow, Now, TaskStatus
+from fastworker.core.sessions import Session
 from fastworker.core.submissions import recorded_end
 
 RETURNED_UNCOUNTED = frozenset({"drain", "unsent"})
@@ -18,6 +19,7 @@ def record_outcomes(draft: Draft, fact: Outcomes, known: Known, now: Now) -> Non
     """Record the outcome of every attempt that still holds its job; refuse the others."""
     session = draft.memory.sessions.get(fact.session)
     answer = AcknowledgeOutcomes(fact.session, list(fact.tokens), [])
+    pools: set[int] = set()
     for index, job_id in enumerate(fact.ids):
         token = fact.tokens[index]
         job = draft.job(job_id)
@@ -32,6 +34,8 @@ def record_outcomes(draft: Draft, fact: Outcomes, known: Known, now: Now) -> Non
             # Its lease ran out and it waits beyond the window, not handed out again: revived.
             draft.lane_of(job).forget_stored()
         if session is not None:
+            if (entry := session.held.get(job_id)) is not None:
+                pools.add(entry[0])
             draft.release(session, job_id)
         end_job(
             draft,
@@ -44,6 +48,21 @@ def record_outcomes(draft: Draft, fact: Outcomes, known: Known, now: Now) -> Non
             finished_at=fact.finished_at[index],
         )
     draft.commands.append(answer)
+    if session is not None:
+        _learn_run_times(session, fact, pools)
+
+
+def _learn_run_times(session: Session, fact: Outcomes, pools: set[int]) -> None:
+    """Batches of one kind of jobs teach how long they run; mixed ones would mislead."""
+    if len(pools) != 1:
+        return
+    times = [
+        max(0.0, finished - started)
+        for started, finished in zip(fact.started_at, fact.finished_at, strict=True)
+        if started is not None
+    ]
+    if times:
+        session.note_run_times(pools.pop(), sum(times) / len(times))
 
 
 def note_starts(draft: Draft, fact: Starts) -> None:
@@ -59,10 +78,11 @@ def take_back(draft: Draft, fact: Handbacks, now: Now) -> None:
     session = draft.memory.sessions.get(fact.session)
     for index, job_id in enumerate(fact.ids):
         job = draft.job(job_id)
+        if job is None or job.status is not TaskStatus.RUNNING or job.token != fact.tokens[index]:
+            # Said again after a reconnection; a newer lease on the same job is not touched.
+            continue
         if session is not None:
             draft.release(session, job_id)
-        if job is None or job.status is not TaskStatus.RUNNING or job.token != fact.tokens[index]:
-            continue
         started = bool(fact.started[index])
         requeue(draft, job, now, reason=fact.reason, started=started, detail=fact.detail)
 

@@ -14,6 +14,16 @@ from fastworker.core.records import TaskPriority
 ALL_QUEUES: Final = "*"
 """In a subworker's queues: it serves every queue."""
 
+ROUND_TRIP_SECONDS: Final = 0.02
+"""From an outcome to the next job on a busy system: two hops and a commit, with room to spare."""
+
+FIRST_GUESS_SECONDS: Final = 0.02
+"""How long jobs run, before any has ended: about as many are sent ahead as there are slots."""
+
+SHORTEST_RUN_SECONDS: Final = 0.0001
+LEARNING_RATE: Final = 0.3
+"""Weight of the latest batch: follows a change of load within a few batches."""
+
 PRIORITIES: Final = len(TaskPriority)
 
 
@@ -25,6 +35,7 @@ class Session:
         pools, prefetch: slots, and jobs it takes beyond them, by pool.
         held: pool and priority of every job it has on lease, by job id.
         outstanding: number of held jobs by pool and priority.
+        run_seconds: how long its jobs ran lately, by pool.
         lease_until: monotonic seconds.
         origin: its connection; None while it is not connected.
         known: False after a restart, until it comes back and says what it can do.
@@ -46,6 +57,7 @@ class Session:
     host: str = ""
     pid: int = 0
     held: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    run_seconds: list[float] = field(default_factory=lambda: [FIRST_GUESS_SECONDS] * 2)
     outstanding: list[list[int]] = field(
         default_factory=lambda: [[0] * PRIORITIES for _ in range(2)]
     )
@@ -99,8 +111,26 @@ class Session:
         if slots <= 0:
             return False
         counts = self.outstanding[pool]
-        limit = slots + self.prefetch[pool] if for_prefetch else slots
+        limit = slots + self.jobs_ahead(pool) if for_prefetch else slots
         return sum(counts[priority:]) < limit and sum(counts) < limit + slots
+
+    def jobs_ahead(self, pool: int) -> int:
+        """How many jobs to send beyond its slots: what it finishes during one round trip.
+
+        Long jobs are not sent ahead at all, since another subworker may be free before this one.
+        """
+        during_round_trip = self.pools[pool] * ROUND_TRIP_SECONDS / self.run_seconds[pool]
+        return min(self.prefetch[pool], int(during_round_trip))
+
+    def note_run_times(self, pool: int, mean_seconds: float) -> None:
+        """Learn from a batch of outcomes.
+
+        The mean is geometric: a change from minutes to microseconds is followed as quickly as
+        the other way round.
+        """
+        seen = max(mean_seconds, SHORTEST_RUN_SECONDS)
+        before = self.run_seconds[pool]
+        self.run_seconds[pool] = before * float((seen / before) ** LEARNING_RATE)
 
     def load(self, pool: int) -> float:
         """Held jobs per slot: what balancing compares."""

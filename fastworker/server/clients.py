@@ -61,7 +61,7 @@ class ClientPeer(Watcher):
         self._plane = plane
         self._send = send
         self._reads = reads
-        self._limit = trio.CapacityLimiter(READS_AT_ONCE)
+        self._limit = trio.Semaphore(READS_AT_ONCE)
         self._token_id = token_id
         self._host = host
         self._dialled = dialled
@@ -198,7 +198,7 @@ class ClientPeer(Watcher):
             answer = partial(fetch_views, self._plane, message.request, ids)
         else:
             answer = partial(make_report, self._plane, message)
-        await self._limit.acquire_on_behalf_of(message)
+        await self._limit.acquire()
         self._reads.start_soon(self._answer_read, message, answer)
 
     async def _answer_read(
@@ -209,4 +209,4 @@ class ClientPeer(Watcher):
         except (CallerError, Rejected) as error:
             self.send(Problem(error.code, str(error), request=message.request))
         finally:
-            self._limit.release_on_behalf_of(message)
+            self._limit.release()

@@ -54,6 +54,8 @@ class _BaseTask(Generic[P, R]):
     """What both kinds of task can do. The attributes of the function are those of the task."""
 
     definition: TaskDefinition
+    __name__: str
+    __wrapped__: Callable[..., Any]
 
     def __init__(self, definition: TaskDefinition) -> None:
         functools.update_wrapper(cast("Callable[..., Any]", self), definition.function)

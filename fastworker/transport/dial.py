@@ -10,8 +10,8 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final, TypeAlias, TypeVar
 
 import trio
 from trio_websocket import ConnectionRejected, HandshakeError, WebSocketConnection
@@ -43,6 +43,7 @@ UNSENT_MILLISECONDS: Final = 15_000
 """Bytes the peer's kernel has not taken for this long end the connection (TCP_USER_TIMEOUT)."""
 
 _M = TypeVar("_M", bound=Message)
+_Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 
 @asynccontextmanager
@@ -67,9 +68,12 @@ async def open_link(
     """
     standing = False
     try:
-        async with trio.open_nursery() as nursery:
+        async with AsyncExitStack() as closing, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_SECONDS):
-                websocket = await _open_websocket(nursery, address, tls)
+                stream = await _open_stream(address, tls)
+                # The library leaves the socket open if the peer has closed first.
+                closing.push_async_callback(trio.aclose_forcefully, stream)
+                websocket = await _open_websocket(nursery, stream, address)
                 link = _start_link(nursery, websocket, str(address))
                 welcome = await _shake_hands(link, DialerHandshake(role, token, os.urandom, agent))
             standing = True
@@ -88,38 +92,40 @@ async def open_link(
         raise _explain(address, error) from error
 
 
-async def _open_websocket(
-    nursery: trio.Nursery, address: Address, tls: ssl.SSLContext | None
-) -> WebSocketConnection:
+async def _open_stream(address: Address, tls: ssl.SSLContext | None) -> _Stream:
     plain = await trio.open_tcp_stream(address.host, address.port)
-    stream: trio.SocketStream | trio.SSLStream[trio.SocketStream] = plain
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNSENT_MILLISECONDS)
+    if not address.tls:
+        return plain
+    context = tls if tls is not None else ssl.create_default_context()
+    stream = trio.SSLStream(plain, context, server_hostname=address.host, https_compatible=True)
     try:
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNSENT_MILLISECONDS)
-        if address.tls:
-            context = tls if tls is not None else ssl.create_default_context()
-            stream = trio.SSLStream(
-                plain, context, server_hostname=address.host, https_compatible=True
-            )
-            await stream.do_handshake()
-        websocket = await wrap_websocket(
-            nursery,
-            stream,
-            _host_header(address),
-            "/",
-            subprotocols=[SUBPROTOCOL],
-            message_queue_size=MESSAGE_QUEUE_SIZE,
-            max_message_size=MAX_WEBSOCKET_MESSAGE_BYTES,
-            receive_buffer_size=RECEIVE_BUFFER_BYTES,
-        )
-        if websocket.subprotocol != SUBPROTOCOL:
-            raise ControlPlaneUnavailable(
-                f"what answers at {address} is a WebSocket server, "
-                f"but does not speak {SUBPROTOCOL}; is this the control plane's address?"
-            )
+        await stream.do_handshake()
     except BaseException:
-        await trio.aclose_forcefully(stream)
+        await trio.aclose_forcefully(plain)
         raise
+    return stream
+
+
+async def _open_websocket(
+    nursery: trio.Nursery, stream: _Stream, address: Address
+) -> WebSocketConnection:
+    websocket = await wrap_websocket(
+        nursery,
+        stream,
+        _host_header(address),
+        "/",
+        subprotocols=[SUBPROTOCOL],
+        message_queue_size=MESSAGE_QUEUE_SIZE,
+        max_message_size=MAX_WEBSOCKET_MESSAGE_BYTES,
+        receive_buffer_size=RECEIVE_BUFFER_BYTES,
+    )
+    if websocket.subprotocol != SUBPROTOCOL:
+        raise ControlPlaneUnavailable(
+            f"what answers at {address} is a WebSocket server, "
+            f"but does not speak {SUBPROTOCOL}; is this the control plane's address?"
+        )
     return websocket
 
 
@@ -185,7 +191,8 @@ def _the_one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     weightier = [leaf for leaf in leaves if not isinstance(leaf, LinkClosed | OSError)]
     if not weightier:
         return leaves[0]
-    return weightier[0] if len(weightier) == 1 else group
+    # Two ends of the same kind are one end; of different kinds, nobody may lose either.
+    return weightier[0] if len({type(leaf) for leaf in weightier}) == 1 else group
 
 
 def _explain(address: Address, error: BaseException) -> BaseException:

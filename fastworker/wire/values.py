@@ -193,12 +193,14 @@ def _refuse_arguments(
         _blame_argument(find_culprit(name, "(name)"), task)
         _blame_argument(find_culprit(value, name), task)
     if error is not None:
-        raise NotSerializable(f"the arguments of task {task!r} cannot travel: {error}")
+        raise NotSerializable(f"the arguments of task {task!r} cannot travel: {error}") from None
 
 
 def _blame_argument(culprit: Culprit | None, task: str) -> None:
     if culprit is not None:
-        raise NotSerializable(f"argument {culprit.path!r} of task {task!r} {culprit.reason}")
+        raise NotSerializable(
+            f"argument {culprit.path!r} of task {task!r} {culprit.reason}"
+        ) from None
 
 
 def _refuse_value(value: object, what: str, error: Exception | None) -> None:
@@ -206,9 +208,9 @@ def _refuse_value(value: object, what: str, error: Exception | None) -> None:
     culprit = find_culprit(value, "")
     if culprit is not None:
         subject = f"{culprit.path.removeprefix('.')!r} of {what}" if culprit.path else what
-        raise NotSerializable(f"{subject} {culprit.reason}")
+        raise NotSerializable(f"{subject} {culprit.reason}") from None
     if error is not None:
-        raise NotSerializable(f"{what} cannot travel: {error}")
+        raise NotSerializable(f"{what} cannot travel: {error}") from None
 
 
 def _too_long(body: bytes) -> str:

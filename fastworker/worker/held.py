@@ -3,7 +3,7 @@
 Jobs wait in one line per pool and priority. The most urgent is handed over first, to the runner
 with the lowest share of its slots taken. A runner is given a *window* of jobs: its slots and a
 few more, so that a slot never waits for us. Less urgent jobs never fill the window of more
-urgent ones; what a runner holds in all is bounded by `RunnerLoad.has_room`.
+urgent ones; what a runner holds in all is bounded by `RunnerLoad.room`.
 
 Tokens are unique per attempt, so they are the keys. Moments are monotonic seconds.
 """
@@ -62,12 +62,12 @@ class RunnerLoad:
         default_factory=lambda: [[0] * PRIORITIES for _ in range(POOLS)]
     )
 
-    def has_room(self, pool: int, priority: int) -> bool:
-        """Whether one more job of this priority may be handed over now."""
+    def room(self, pool: int, priority: int) -> int:
+        """How many more jobs of this priority may be handed over now; perhaps less than none."""
         slots = self.slots[pool]
         window = slots + min(slots, MAX_RUNNER_PREFETCH)
         counts = self.counts[pool]
-        return sum(counts[priority:]) < window and sum(counts) < window + slots * priority
+        return min(window - sum(counts[priority:]), window + slots * priority - sum(counts))
 
     def share(self, pool: int) -> float:
         """Taken share of the slots."""
@@ -184,22 +184,26 @@ class HeldJobs:
     ) -> bool:
         """False if jobs are left: then there is no room for less urgent ones either."""
         while line:
-            if self._jobs.get(line[0].token) is not line[0]:
-                line.popleft()
-                continue
             runner = self._roomiest(pool, priority)
             if runner is None:
                 return False
-            job = line.popleft()
-            job.runner = runner
-            self.runners[runner].add(job)
-            chosen.setdefault(runner, []).append(job)
+            load = self.runners[runner]
+            # Of several runners another may be the least loaded after every job.
+            quota = load.room(pool, priority) if len(self.runners) == 1 else 1
+            given = chosen.setdefault(runner, [])
+            while line and quota > 0:
+                job = line.popleft()
+                if self._jobs.get(job.token) is job:
+                    job.runner = runner
+                    load.add(job)
+                    given.append(job)
+                    quota -= 1
         return True
 
     def _roomiest(self, pool: int, priority: int) -> int | None:
         best, best_share = None, 0.0
         for runner, load in self.runners.items():
-            if load.has_room(pool, priority):
+            if load.room(pool, priority) > 0:
                 share = load.share(pool)
                 if best is None or share < best_share:
                     best, best_share = runner, share

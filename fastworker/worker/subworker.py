@@ -67,7 +67,7 @@ async def run_subworker(
     )
     exit_code = EXIT_OK
     async with trio.open_nursery() as nursery:
-        await nursery.start(_watch_signals, subworker)
+        await nursery.start(watch_signals, subworker)
         exit_code = await subworker.run(task_status=task_status)
         nursery.cancel_scope.cancel()
     return exit_code
@@ -85,9 +85,10 @@ def dialler(settings: SubworkerSettings) -> Dial:
     return dial
 
 
-async def _watch_signals(
+async def watch_signals(
     subworker: Subworker, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
+    """Turn SIGTERM and SIGINT into a drain, and the second one into the end; main thread only."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         async for number in signals:

@@ -29,6 +29,7 @@ from fastworker.wire.messages import (
     Withdraw,
     Withdrawn,
 )
+from fastworker.worker.columns import handback_of, started_of, withdraw_of
 from fastworker.worker.handbacks import UnconfirmedHandbacks
 from fastworker.worker.held import HeldJob, HeldJobs
 from fastworker.worker.outcomes import UnacknowledgedOutcomes, rows_of
@@ -117,7 +118,7 @@ class Switchboard:
         self._outcome_waits.set()
         running = [job for job in self._held.jobs if job.started_at is not None]
         if running:
-            link.send(_started(running))
+            link.send(started_of(running))
         self._announce_capacity()
 
     def link_down(self) -> None:
@@ -163,7 +164,7 @@ class Switchboard:
         for runner, jobs in self._held.handed_over(tokens).items():
             for job in jobs:
                 job.stale = True
-            self._tell_runner(runner, _withdraw(jobs))
+            self._tell_runner(runner, withdraw_of(jobs))
         self._note_change()
 
     # --- from the control plane --------------------------------------------------------
@@ -200,7 +201,7 @@ class Switchboard:
     def _withdraw(self, message: Withdraw) -> None:
         asked = self._held.handed_over(message.tokens)
         for runner, jobs in asked.items():
-            self._tell_runner(runner, _withdraw(jobs))
+            self._tell_runner(runner, withdraw_of(jobs))
         elsewhere = {job.token for jobs in asked.values() for job in jobs}
         taken = {job.token for job in self._held.take_queued(message.tokens)}
         self._tell_withdrawn(
@@ -376,28 +377,10 @@ class Switchboard:
     ) -> None:
         if not jobs:
             return
-        handback = Handback(
-            ids=b"".join([job.id for job in jobs]),
-            tokens=[job.token for job in jobs],
-            started=bytes([started]) * len(jobs),
-            reason=reason,
-            detail=detail,
-        )
+        handback = handback_of(jobs, reason=reason, detail=detail, started=started)
         self._tell(handback)
         self._handbacks.add(handback, after_beat=self._beat)
 
     def _note_change(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
-
-
-def _started(jobs: Sequence[HeldJob]) -> Started:
-    return Started(
-        ids=b"".join([job.id for job in jobs]),
-        tokens=[job.token for job in jobs],
-        started_at=[job.started_at or 0.0 for job in jobs],
-    )
-
-
-def _withdraw(jobs: Sequence[HeldJob]) -> Withdraw:
-    return Withdraw(ids=b"".join([job.id for job in jobs]), tokens=[job.token for job in jobs])

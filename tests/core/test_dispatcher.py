@@ -371,3 +371,45 @@ def test_turn_that_was_dropped_leaves_no_trace() -> None:
     plane.dispatcher.drop(staged)
     assert plane.dispatcher.memory.jobs == {}
     assert [job.id for job in assigned(plane.turn(fact))] == ids
+
+
+def test_repeated_handback_does_not_touch_a_newer_lease() -> None:
+    plane = Plane()
+    plane.turn(registration(ONE, slots=1))
+    (job,) = assigned(plane.turn(submission(new_ids(1))))
+    back = Handbacks(ONE, [job.id], [job.token], [1], "runner_died", "signal 9")
+    (again,) = assigned(plane.turn(back))
+    plane.turn(back)
+    assert plane.dispatcher.memory.sessions[ONE].held.keys() == {job.id}
+    plane.turn(outcomes(ONE, [again]))
+    assert plane.status(job.id) is TaskStatus.SUCCESS
+
+
+def test_lost_assignment_is_noticed_though_an_older_token_is_claimed() -> None:
+    plane = Plane()
+    plane.turn(registration(ONE, slots=1))
+    (old,) = assigned(plane.turn(submission(new_ids(1))))
+    back = Handbacks(ONE, [old.id], [old.token], [1], "runner_died", "signal 9")
+    (lost,) = assigned(plane.turn(back))
+    commands = plane.turn(registration(ONE, slots=1, claims={old.id: old.token}))
+    (answer,) = only(commands, AnswerRegistration)
+    assert answer.stale == [old.token]
+    (again,) = assigned(commands)
+    assert again.token > lost.token
+
+
+def test_long_jobs_are_not_sent_ahead_and_short_ones_are() -> None:
+    plane = Plane()
+    plane.turn(registration(ONE, slots=10, prefetch=40))
+    ids = new_ids(3000)
+    sent = assigned(plane.turn(submission(ids)))
+    for _ in range(10):
+        report = outcomes(ONE, sent)
+        report.finished_at = [at + 10.0 for at in report.finished_at]
+        sent = assigned(plane.turn(report))
+    assert len(plane.dispatcher.memory.sessions[ONE].held) == 10
+    for _ in range(20):
+        sent = assigned(plane.turn(outcomes(ONE, sent)))
+        if len(plane.dispatcher.memory.sessions[ONE].held) == 50:
+            return
+    raise AssertionError("short jobs were never sent ahead")

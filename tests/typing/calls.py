@@ -29,8 +29,8 @@ async def fetch(url: str) -> bytes:
 
 async def well_typed() -> None:
     assert_type(add(1, 2), int)
-    assert_type(greet("Ann", loud=True), Coroutine[Any, Any, str])
-    assert_type(await greet("Ann", loud=True), str)
+    coroutine: Coroutine[Any, Any, str] = greet("Ann", loud=True)
+    assert_type(await coroutine, str)
     assert_type(await add.delay(1, y=2), str)
     assert_type(await add.submit(1), TaskHandle[int])
     assert_type(await greet.submit("Ann", loud=False), TaskHandle[str])

@@ -10,6 +10,7 @@ import enum
 import ipaddress
 import threading
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from fractions import Fraction
 from pathlib import Path, PurePath
@@ -55,6 +56,10 @@ class Colour(enum.Enum):
 
 class Level(enum.IntEnum):
     LOW = 1
+
+
+def iter_of_nothing() -> Iterator[None]:
+    yield from ()
 
 
 @dataclasses.dataclass
@@ -254,7 +259,7 @@ def test_the_path_of_a_value_that_cannot_travel_is_named() -> None:
     [
         (datetime(2025, 1, 1), "v", "is a datetime without a time zone; make it aware"),
         ([Point(1, (lambda: 1,))], "v[0].tags[0]", "is a function; it cannot travel"),  # type: ignore[arg-type]
-        ({"a b": {3: (x for x in ())}}, "v['a b'][3]", "is a generator"),
+        ({"a b": {3: iter_of_nothing()}}, "v['a b'][3]", "is a generator"),
         (["ok", {"t": "\ud800"}], "v[1].t", "is text with half a surrogate pair"),
         ({("k", "\udfff"): 1}, "v(key)[1]", "is text with half a surrogate pair"),
         ([2**70_000], "v[0]", "is a number of more than 8192 bytes"),
@@ -275,7 +280,7 @@ def test_an_argument_without_a_name_is_counted() -> None:
 
 def test_a_result_that_cannot_travel_is_named() -> None:
     with pytest.raises(NotSerializable, match=r"^the result of task 't' is a generator; "):
-        seal_value((x for x in ()), what="the result of task 't'")
+        seal_value(iter_of_nothing(), what="the result of task 't'")
     with pytest.raises(NotSerializable, match=r"^'a\[0\]' of the result of task 't' is a object"):
         seal_value({"a": [object()]}, what="the result of task 't'")
 

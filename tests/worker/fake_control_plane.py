@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import trio
+import trio.testing
 
 from fastworker.transport.link import Link, LinkClosed
 from fastworker.wire.addresses import Address
@@ -75,6 +76,7 @@ class Session:
         """Take the subworker's `Register` and answer it."""
         register = await self.next(Register)
         self.link.send(Registered(lease_seconds=LEASE_SECONDS, stale=stale or []))
+        await trio.testing.wait_all_tasks_blocked()
         return register
 
     async def lose(self) -> None:

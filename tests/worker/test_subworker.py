@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from fastworker.errors import AuthenticationFailed, ControlPlaneUnavailable
@@ -28,7 +30,7 @@ from fastworker.wire.messages import (
     Withdrawn,
 )
 from fastworker.worker.settings import SubworkerSettings
-from fastworker.worker.subworker import Subworker
+from fastworker.worker.subworker import Subworker, watch_signals
 from tests.worker.builders import assign, ids, job_id, outcome, settings
 from tests.worker.fake_control_plane import FakeControlPlane, Session
 from tests.worker.fake_runner import FakeRunner, FakeRunners
@@ -407,3 +409,25 @@ async def test_end_kills_runners_at_once(autojump_clock: MockClock) -> None:
         stage.subworker.end(143)
         await stage.ended.wait()
         assert (stage.exit_code, runner.killed) == (143, True)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
+)
+async def test_the_second_signal_ends_at_once(
+    autojump_clock: MockClock, number: signal.Signals, code: int
+) -> None:
+    async with on_stage() as stage, trio.open_nursery() as nursery:
+        await nursery.start(watch_signals, stage.subworker)
+        runner, session = await stage.connect()
+        session.link.send(assign(1))
+        await runner.told(Assign)
+        started = trio.current_time()
+        signal.raise_signal(number)
+        await runner.told(RunnerStop)
+        assert not runner.killed
+        signal.raise_signal(number)
+        await stage.ended.wait()
+        assert (stage.exit_code, runner.killed) == (code, True)
+        assert trio.current_time() == started
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,1 @@
+"""Web frameworks and pytest. Each module needs its own extra, and nothing here imports one."""

@@ -1,0 +1,147 @@
+"""Callbacks over the client's own connection, and at a listener."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from websockets.client import ClientProtocol
+from websockets.http11 import Response
+from websockets.typing import Subprotocol
+from websockets.uri import WebSocketURI
+
+from fastworker.client.client import Client
+from fastworker.client.listener import open_callback_listener
+from fastworker.client.transport import WebSocketTransport
+from fastworker.core.ids import id_bytes
+from fastworker.core.records import TaskStatus
+from fastworker.errors import CannotCreate, ClientNotReady, InvalidAddress, InvalidOption
+from fastworker.wire import messages as m
+from fastworker.wire.addresses import parse_address
+from fastworker.wire.callbacks import (
+    CALLBACK_SUBPROTOCOL,
+    CallbackBody,
+    decode_callback,
+    encode_callback,
+    sign_callback,
+)
+from fastworker.wire.codec import decode, encode
+from fastworker.wire.values import open_value, seal_value
+from tests.client.fake_control_plane import TOKEN, FakeControlPlane
+
+pytestmark = pytest.mark.anyio
+
+
+def callback(number: int, *, token: str = TOKEN, task_id: bytes = bytes(16)) -> m.Callback:
+    body = encode_callback(
+        CallbackBody(
+            delivery=number.to_bytes(16, "big"),
+            task_id=task_id,
+            status=TaskStatus.SUCCESS,
+            value=seal_value(number, what="the result"),
+            failure=None,
+            started_at=1.0,
+            completed_at=2.0,
+            attempts=1,
+            data=seal_value({"order": number}, what="callback_data"),
+        )
+    )
+    return m.Callback(number.to_bytes(16, "big"), body, sign_callback(token, body))
+
+
+async def test_callbacks_over_the_connection(client: Client, plane: FakeControlPlane) -> None:
+    task_id = await client.delay_with_callback(
+        "add", client.callback_address, 1, callback_data={"order": 7}
+    )
+    options = plane.submits()[0].specs[0][3]
+    assert isinstance(options, dict)
+    assert options["callback"] == client.callback_address
+    assert open_value(options["callback_data"]) == {"order": 7}
+
+    callbacks = client.callbacks()
+    await plane.until(lambda: m.Introduce in map(type, plane.received[1:]))
+    introduced = [one for one in plane.received if isinstance(one, m.Introduce)]
+    assert [one.callbacks for one in introduced] == [False, True]
+    wrong = callback(1, token="another" * 6)
+    await plane.peers[0].send(wrong, callback(2, task_id=id_bytes(task_id)), callback(3))
+    with anyio.fail_after(5):
+        first = await callbacks.__anext__()
+        assert (first.task_id, first.result, first.callback_data) == (task_id, 2, {"order": 2})
+        assert first.completed_at is not None
+        assert m.CallbackAck not in map(type, plane.received)
+        assert (await callbacks.__anext__()).result == 3
+    await plane.until(lambda: m.CallbackAck(first_delivery(2)) in plane.received)
+
+    await plane.peers[0].send(callback(2), callback(4))  # the first comes again: its ack was lost
+    with anyio.fail_after(5):
+        assert (await callbacks.__anext__()).result == 4
+
+
+def first_delivery(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+async def test_callbacks_end_with_the_client(client: Client) -> None:
+    callbacks = client.callbacks()
+    client.stop()
+    with anyio.fail_after(5), pytest.raises(ClientNotReady):
+        await callbacks.__anext__()
+
+
+async def test_a_callback_address_is_checked(client: Client, plane: FakeControlPlane) -> None:
+    for wrong in ("http://localhost:80", "localhost", "client:abc"):
+        with pytest.raises((InvalidAddress, InvalidOption)):
+            await client.delay_with_callback("add", wrong)
+    assert plane.submits() == []
+
+
+async def call(address: str) -> WebSocketTransport:
+    where = parse_address(address)
+    stream = await anyio.connect_tcp(where.host, where.port)
+    protocol = ClientProtocol(
+        WebSocketURI(False, where.host, where.port, "/", ""),
+        subprotocols=[Subprotocol(CALLBACK_SUBPROTOCOL)],
+    )
+    transport = WebSocketTransport(stream, protocol)
+    protocol.send_request(protocol.connect())
+    await transport.flush()
+    assert isinstance(await transport.next_event(), Response)
+    assert protocol.handshake_exc is None
+    return transport
+
+
+async def test_a_listener_checks_and_acknowledges(anyio_backend: object) -> None:
+    with anyio.fail_after(5):
+        async with open_callback_listener(token=TOKEN) as listener:
+            stranger = await anyio.connect_tcp(
+                "127.0.0.1", int(listener.address.rpartition(":")[2])
+            )
+            await stranger.send(b"GET / HTTP/1.0\r\n\r\n")
+            transport = await call(listener.address)
+            await transport.send(encode([callback(1, token="x" * 40), callback(2)]))
+            assert (await listener.__anext__()).result == 2
+
+            async def take_next() -> None:
+                await listener.__anext__()
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(take_next)
+                assert decode(await transport.receive()) == [m.CallbackAck(first_delivery(2))]
+                group.cancel_scope.cancel()
+            await transport.aclose()
+            await stranger.aclose()
+
+
+async def test_a_listener_says_why_it_cannot_listen(anyio_backend: object) -> None:
+    async with open_callback_listener(token=TOKEN) as listener:
+        with pytest.raises(CannotCreate, match="cannot listen"):
+            async with open_callback_listener(listener.address, token=TOKEN):
+                pass
+    with pytest.raises(InvalidOption, match="certificate"):
+        async with open_callback_listener("wss://127.0.0.1:0", token=TOKEN):
+            pass
+
+
+async def test_a_body_survives_the_way(anyio_backend: object) -> None:
+    body = decode_callback(callback(5).body)
+    assert body.delivery == first_delivery(5)
+    assert encode_callback(body) == callback(5).body

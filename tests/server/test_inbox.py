@@ -1,0 +1,67 @@
+"""What waits for the loop: bounded, urgent first, refused rather than piled up."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from fastworker.core.facts import Submission, Withdrawals
+from fastworker.core.records import TaskPriority
+from fastworker.errors import Overloaded
+from fastworker.server import inbox as inbox_module
+from fastworker.server.inbox import BATCH_JOBS, WAITING_JOBS, Inbox
+from tests.core.harness import submission
+
+CONTROL = Withdrawals(b"session", [], [], [])
+
+
+def _jobs(count: int) -> Submission:
+    return submission([b"x" * 16] * count)
+
+
+@pytest.mark.trio
+async def test_control_facts_come_first_then_the_most_urgent() -> None:
+    inbox = Inbox()
+    low, critical = _jobs(1), _jobs(1)
+    inbox.offer(low, TaskPriority.LOW)
+    inbox.offer(critical, TaskPriority.CRITICAL)
+    await inbox.put(CONTROL)
+    assert await inbox.receive_batch(until=trio.current_time()) == [CONTROL, critical, low]
+
+
+@pytest.mark.trio
+async def test_batches_are_bounded_and_the_rest_follows() -> None:
+    inbox = Inbox()
+    facts = [_jobs(BATCH_JOBS // 2) for _ in range(3)]
+    for fact in facts:
+        inbox.offer(fact, TaskPriority.NORMAL)
+    assert await inbox.receive_batch(until=trio.current_time()) == facts[:2]
+    assert await inbox.receive_batch(until=trio.current_time() + 9) == facts[2:]
+
+
+@pytest.mark.trio
+async def test_nothing_comes_at_the_deadline(autojump_clock: MockClock) -> None:
+    inbox = Inbox()
+    assert await inbox.receive_batch(until=trio.current_time() + 5) == []
+    assert trio.current_time() == 5
+
+
+@pytest.mark.trio
+async def test_flood_of_one_priority_is_refused_and_others_are_not() -> None:
+    inbox = Inbox()
+    for _ in range(WAITING_JOBS // 10_000):
+        inbox.offer(_jobs(10_000), TaskPriority.LOW)
+    with pytest.raises(Overloaded) as caught:
+        inbox.offer(_jobs(1), TaskPriority.LOW)
+    assert caught.value.retry_after > 0
+    inbox.offer(_jobs(1), TaskPriority.CRITICAL)
+
+
+@pytest.mark.trio
+async def test_bytes_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox_module, "WAITING_BYTES", 20)
+    inbox = Inbox()
+    inbox.offer(_jobs(2), TaskPriority.LOW)
+    with pytest.raises(Overloaded):
+        inbox.offer(_jobs(1), TaskPriority.LOW)

@@ -1,0 +1,1 @@
+"""Real processes, killed at random moments under load; two ledgers tell what became of the jobs."""
