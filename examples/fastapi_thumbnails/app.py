@@ -19,7 +19,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from tasks import make_thumbnail, make_thumbnail_of_file, pictures_folder
 
-from fastworker import Call, FastWorkerError, TaskHandle, TaskResult, TaskStatus, call
+from fastworker import Call, FastWorkerError, TaskHandle, TaskStatus, call
 from fastworker.integrations.fastapi import FastWorker, FastWorkerClient
 
 MAX_PICTURES = 8
@@ -33,6 +33,9 @@ LOOK_SECONDS = 1.0
 
 RESULT_SECONDS = 10.0
 """How long a request for a thumbnail waits for it."""
+
+STILL_THE_SAME = ": no change\n\n"
+"""A comment in the stream: proxies keep it open, and a browser that has gone is noticed."""
 
 HERE = Path(__file__).parent
 PAGE_HEADERS = {
@@ -120,28 +123,21 @@ async def status_events(handle: TaskHandle[Any], status: TaskStatus) -> AsyncIte
     try:
         while not status.is_terminal:
             yield event("status", id=handle.id, status=status)
-            status = await changed_status(handle, status)
+            while (now := await status_after(handle, LOOK_SECONDS)) is status:
+                yield STILL_THE_SAME
+            status = now
         ended = await handle.wait()
         yield event("end", id=handle.id, status=ended.status, error=ended.error)
     except FastWorkerError as error:  # the answer has begun: say it in the stream
         yield event("problem", id=handle.id, error=error.code)
 
 
-async def changed_status(handle: TaskHandle[Any], seen: TaskStatus) -> TaskStatus:
-    """Wait until the job's status is another one, and return it."""
-    status = seen
-    while status is seen:
-        ended = await ended_within(handle, LOOK_SECONDS)
-        status = await handle.status() if ended is None else ended.status
-    return status
-
-
-async def ended_within(handle: TaskHandle[Any], seconds: float) -> TaskResult | None:
-    """How the job ended; None if it has not in this time."""
+async def status_after(handle: TaskHandle[Any], seconds: float) -> TaskStatus:
+    """The status a while from now, or as soon as the job has ended."""
     try:
-        return await handle.wait(seconds)
+        return (await handle.wait(seconds)).status
     except TimeoutError:
-        return None
+        return await handle.status()
 
 
 def event(kind: str, **data: str | None) -> str:

@@ -199,7 +199,7 @@ def summary(report: Mapping[str, Any]) -> dict[str, object]:
         "addresses": ", ".join(report.get("addresses") or []),
         "store": f"{store.get('location')} ({store.get('kind')})",
         "durability": store.get("durability"),
-        "jobs": ", ".join(f"{count} {status}" for status, count in jobs.items()) or "none",
+        "jobs": ", ".join(f"{count} {status}" for status, count in jobs.items() if count) or "none",
         "queues": ", ".join(f"{one['queue']} {one['queued']}" for one in queues) or "empty",
         "workers": len(report.get("workers") or []),
         "tasks": ", ".join(one["name"] for one in report.get("tasks") or []) or "none",

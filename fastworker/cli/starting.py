@@ -73,12 +73,13 @@ def control_plane_settings(
         insecure=settings.insecure,
     )
     _check_readable(tls_cert=settings.tls_cert, tls_key=settings.tls_key)
-    if token is not None:
-        tokens = {token_id_of(token): token}
-    elif settings.insecure:
-        tokens = {token_id_of(INSECURE_TOKEN): INSECURE_TOKEN}
-    else:
-        tokens = _local_tokens(listening, token_folder, random)
+    if token is None and settings.insecure:
+        token = INSECURE_TOKEN
+    tokens = (
+        _local_tokens(listening, token_folder, random)
+        if token is None
+        else {token_id_of(token): token}
+    )
     asked = ControlPlaneSettings(
         base_address=settings.base_address,
         discovery_address=settings.discovery_address,

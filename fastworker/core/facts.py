@@ -76,8 +76,8 @@ class Registration:
     pools: tuple[int, ...]
     prefetch: tuple[int, ...]
     local: bool
-    claims: dict[bytes, int]
-    """Token by job id: everything it holds."""
+    claims: dict[int, bytes]
+    """Job id by token: everything it holds. One job may be there twice, under an older lease."""
     host: str = ""
     pid: int = 0
 

@@ -41,11 +41,11 @@ def register(draft: Draft, fact: Registration, now: Now, *, lease_seconds: float
     session.lapsed = False
     session.lease_until = now.monotonic + lease_seconds
     stale = [
-        token for job_id, token in fact.claims.items() if not _keeps(draft, session, job_id, token)
+        token for token, job_id in fact.claims.items() if not _keeps(draft, session, job_id, token)
     ]
     for job_id in list(session.held):
         job = draft.job(job_id)
-        if job is None or fact.claims.get(job_id) != job.token:
+        if job is None or job.token not in fact.claims:
             # Leased, but the assignment never reached it: nothing has started.
             draft.release(session, job_id)
             if job is not None and job.status is TaskStatus.RUNNING:

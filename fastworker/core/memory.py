@@ -116,8 +116,8 @@ class Draft:
         self._jobs: dict[bytes, JobRow | None] = {}
         self._lane_drafts: dict[int, LaneDraft] = {}
         self._new_lanes: dict[LaneKey, Lane] = {}
-        self._held: list[tuple[Session, bytes]] = []
-        self._released: list[tuple[Session, bytes, tuple[int, int]]] = []
+        self._credit: list[tuple[Session, bytes, tuple[int, int] | None]] = []
+        """Session, job, and what was counted before; None: the job was not."""
         self.next_key = memory.next_key
         self.next_token = memory.next_token
         self.next_due_at = memory.next_due_at
@@ -217,14 +217,14 @@ class Draft:
     def hold(self, session: Session, job_id: bytes, pool: int, priority: int) -> None:
         """Count a job against a session's credit, undone if this turn is dropped."""
         session.hold(job_id, pool, priority)
-        self._held.append((session, job_id))
+        self._credit.append((session, job_id, None))
 
     def release(self, session: Session, job_id: bytes) -> None:
         """Stop counting a job, undone if this turn is dropped."""
         entry = session.held.get(job_id)
         if entry is not None:
             session.release(job_id)
-            self._released.append((session, job_id, entry))
+            self._credit.append((session, job_id, entry))
 
     # -- the end of the turn ----------------------------------------------------------------
 
@@ -280,10 +280,13 @@ class Draft:
 
     def drop(self) -> None:
         """The store does not have it: nothing happened."""
-        for session, job_id, (pool, priority) in self._released:
-            session.hold(job_id, pool, priority)
-        for session, job_id in self._held:
-            session.release(job_id)
+        for session, job_id, before in reversed(self._credit):
+            if before is None:
+                session.release(job_id)
+            else:
+                session.hold(job_id, *before)
+        for session in self.expired_sessions:
+            session.lapsed = False
 
 
 def without_payload(job: JobRow) -> JobRow:

@@ -119,35 +119,37 @@ async def _serve(
     handle_signals: bool,
     task_status: trio.TaskStatus[Plane],
 ) -> int:
-    settings = plane.settings
     stopping = Stopping()
-    async with trio.open_nursery() as services:
-        async with trio.open_nursery() as listening:
-            await _listen(plane, listening)
-            local = LocalWorker(plane)
-            services.start_soon(
-                dispatch_forever,
-                plane.dispatcher,
-                plane.inbox,
-                plane.store,
-                plane.roster,
-                plane.clock,
-            )
-            services.start_soon(loader.serve_forever, plane)
-            services.start_soon(callbacks.serve_forever, plane)
-            services.start_soon(prune_forever, plane)
-            services.start_soon(local.serve_forever)
-            if handle_signals:
-                services.start_soon(stopping.watch_signals)
-            _say_started(plane)
-            task_status.started(plane)
-            await stopping.requested.wait()
-            plane.draining = True
-            logger.info("stopping: nothing new is accepted")
-            with trio.move_on_after(settings.drain_seconds):
-                await _say_goodbye(plane)
-            listening.cancel_scope.cancel()
-        services.cancel_scope.cancel()
+    local = LocalWorker(plane)
+    async with trio.open_nursery() as process:
+        if handle_signals:
+            process.start_soon(stopping.watch_signals, process.cancel_scope)
+        async with trio.open_nursery() as services:
+            async with trio.open_nursery() as listening:
+                await _listen(plane, listening)
+                services.start_soon(
+                    dispatch_forever,
+                    plane.dispatcher,
+                    plane.inbox,
+                    plane.store,
+                    plane.roster,
+                    plane.clock,
+                )
+                services.start_soon(loader.serve_forever, plane)
+                services.start_soon(callbacks.serve_forever, plane)
+                services.start_soon(prune_forever, plane)
+                services.start_soon(local.serve_forever)
+                _say_started(plane)
+                task_status.started(plane)
+                await stopping.requested.wait()
+                plane.draining = True
+                logger.info("stopping: nothing new is accepted")
+                with trio.move_on_after(plane.settings.drain_seconds):
+                    await local.stop()
+                    await _say_goodbye(plane)
+                listening.cancel_scope.cancel()
+            services.cancel_scope.cancel()
+        process.cancel_scope.cancel()
     logger.info("stopped")
     return stopping.exit_code
 
@@ -159,13 +161,14 @@ class Stopping:
         self.requested = trio.Event()
         self.exit_code = 0
 
-    async def watch_signals(self) -> None:
-        """Wait for SIGTERM and SIGINT until cancelled."""
+    async def watch_signals(self, everything: trio.CancelScope) -> None:
+        """Wait for SIGTERM and SIGINT until cancelled; the second one cancels ``everything``."""
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for number in signals:
                 if self.requested.is_set():
                     logger.warning("stopping at once")
-                    raise SystemExit(143 if number == signal.SIGTERM else 130)
+                    self.exit_code = 143 if number == signal.SIGTERM else 130
+                    everything.cancel()
                 self.requested.set()
 
 

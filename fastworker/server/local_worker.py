@@ -29,6 +29,9 @@ IDLE_SECONDS: Final = 30.0
 RESTART_SECONDS: Final = 5.0
 """Pause before it is started again after it ended by itself."""
 
+KILL_SECONDS: Final = 2.0
+"""For the kernel to end a killed child."""
+
 LABEL: Final = "local"
 
 
@@ -39,6 +42,8 @@ class LocalWorker:
         self._plane = plane
         self._needed = False
         self._changed = trio.Event()
+        self._child: trio.Process | None = None
+        self._stopping = False
         if plane.settings.local_worker == "auto":
             plane.roster.on_turn.append(self._look)
 
@@ -56,12 +61,13 @@ class LocalWorker:
         mode = self._plane.settings.local_worker
         if mode == "never" or not self._plane.settings.task_modules:
             return
-        while True:
+        while not self._stopping:
             if mode == "auto":
                 await self._wait_steady(needed=True, seconds=PATIENCE_SECONDS)
                 logger.info("no subworker can run what waits: starting the local one")
             await self._run_child()
-            await trio.sleep(RESTART_SECONDS)
+            if not self._stopping:
+                await trio.sleep(RESTART_SECONDS)
 
     async def _wait_steady(self, *, needed: bool, seconds: float) -> None:
         """Until the need has been this way for so long without a change."""
@@ -73,12 +79,20 @@ class LocalWorker:
             if scope.cancelled_caught:
                 return
 
+    async def stop(self) -> None:
+        """Let the child finish what runs, and end; nothing is started afterwards."""
+        self._stopping = True
+        if self._child is not None:
+            self._child.terminate()
+            await self._child.wait()
+
     async def _run_child(self) -> None:
         process = await trio.lowlevel.open_process(
             [sys.executable, "-m", "fastworker.worker"],
             stdin=subprocess.PIPE,
         )
         assert process.stdin is not None
+        self._child = process
         try:
             await process.stdin.send_all(json.dumps(self._instructions()).encode() + b"\n")
             async with trio.open_nursery() as nursery:
@@ -88,12 +102,12 @@ class LocalWorker:
                 nursery.cancel_scope.cancel()
             logger.info("the local subworker ended (exit code %d)", code)
         finally:
-            with trio.move_on_after(self._plane.settings.drain_seconds + 1, shield=True):
-                if process.returncode is None:
-                    process.terminate()
-                await process.wait()
+            self._child = None
             if process.returncode is None:
+                # Its runners end with it: they watch its end of their channel.
                 process.kill()
+                with trio.move_on_after(KILL_SECONDS, shield=True):
+                    await process.wait()
 
     async def _stop_when_idle(self, process: trio.Process) -> None:
         await self._wait_steady(needed=False, seconds=IDLE_SECONDS)

@@ -42,8 +42,8 @@ class PayloadLoader:
         for job, pool in jobs:
             payload = payloads.get(job.key)
             current = plane.dispatcher.job(job.id)
-            if current is None or current.token != job.token:
-                continue
+            if current is None or current.token != job.token or current.session != session:
+                continue  # given back meanwhile: it is handed out under a newer lease
             if payload is None:
                 lost.append(job)
             else:

@@ -88,6 +88,9 @@ class ConnectedRoster:
         self._lease_seconds = lease_seconds
         self._watchers: dict[bytes, list[Watcher]] = {}
         self.subworkers: dict[bytes, Link] = {}
+        """Those whose registration has been answered: only they are sent anything."""
+        self.registering: dict[object, Link] = {}
+        """Links by the origin of a registration that is not answered yet."""
         self.clients: set[Watcher] = set()
         self.clients_by_id: dict[bytes, Watcher] = {}
         self.last_heard: dict[bytes, float] = {}
@@ -123,8 +126,7 @@ class ConnectedRoster:
             case AnnounceEnded():
                 self._announce(command.finishes)
             case AnswerRegistration():
-                answer = Registered(self._lease_seconds, command.stale)
-                self._tell(command.fact.session, answer)
+                self._answer_registration(command)
             case WithdrawJobs():
                 self._tell(command.session, Withdraw(b"".join(command.ids), command.tokens))
             case SettleCancel():
@@ -207,6 +209,15 @@ class ConnectedRoster:
             watcher.send(Gone(b"".join(command.unknown), b"".join(command.expired)))
 
     # -- subworkers -------------------------------------------------------------------------
+
+    def _answer_registration(self, command: AnswerRegistration) -> None:
+        """From now on the link is used, and not before: what the subworker is sent ahead of the
+        answer it drops, because it is told there which of its leases still stand."""
+        link = self.registering.pop(command.fact.origin, None)
+        if link is not None:
+            self.subworkers[command.fact.session] = link
+            # Urgent, so that no urgent assignment overtakes it.
+            link.send(Registered(self._lease_seconds, command.stale), urgent=True)
 
     def _tell(self, session: bytes, message: Message) -> None:
         link = self.subworkers.get(session)

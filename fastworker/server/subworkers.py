@@ -129,12 +129,13 @@ class SubworkerPeer:
         label = check_name("worker", message.label)
         self._warn_of_twins(label, message.incarnation)
         self._session = message.incarnation
-        older = self._plane.roster.subworkers.get(message.incarnation)
-        if older is not None and older is not self._link:
+        roster = self._plane.roster
+        older = roster.subworkers.pop(message.incarnation, None)
+        if older is not None:
             older.shut()
-        self._plane.roster.subworkers[message.incarnation] = self._link
-        self._plane.roster.last_heard[message.incarnation] = trio.current_time()
-        claims = dict(zip(split_ids(message.claim_ids), message.claim_tokens, strict=True))
+        roster.registering[self] = self._link
+        roster.last_heard[message.incarnation] = trio.current_time()
+        claims = dict(zip(message.claim_tokens, split_ids(message.claim_ids), strict=True))
         await self._plane.inbox.put(
             Registration(
                 session=message.incarnation,
@@ -207,6 +208,7 @@ class SubworkerPeer:
             self._close_task(number)
         if self._session is None:
             return
+        self._plane.roster.registering.pop(self, None)
         if self._is_current():
             del self._plane.roster.subworkers[self._session]
             self._plane.roster.last_heard.pop(self._session, None)

@@ -6,6 +6,8 @@ So no secret stands in its arguments or environment. People start `fastworker ru
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 
 import trio
@@ -16,9 +18,13 @@ from fastworker.worker.settings import SubworkerSettings
 from fastworker.worker.subworker import run_subworker
 
 
+STDIN = 0
+
+
 def main() -> int:
     """Read the instructions and serve; returns the exit code."""
-    told = json.loads(sys.stdin.readline())
+    with open(STDIN, "rb", buffering=0, closefd=False) as instructions:
+        told = json.loads(instructions.readline())
     configure_logging("info", "text")
     address = parse_address(told["address"])
     settings = SubworkerSettings(
@@ -34,7 +40,24 @@ def main() -> int:
         drain_seconds=told["drain_seconds"],
         local=True,
     )
-    return trio.run(run_subworker, settings)
+    return trio.run(_serve, settings)
+
+
+async def _serve(settings: SubworkerSettings) -> int:
+    """Run until told to stop, or until the control plane is gone: nobody else would stop us."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_end_with_parent)
+        code = await run_subworker(settings)
+        nursery.cancel_scope.cancel()
+    return code
+
+
+async def _end_with_parent() -> None:
+    await trio.lowlevel.wait_readable(STDIN)
+    # Our standard input has ended, so the parent has, too. As the second signal would do: at
+    # once, since there is nobody to give outcomes to.
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

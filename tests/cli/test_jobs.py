@@ -31,7 +31,7 @@ def test_the_report_of_a_control_plane_in_a_few_lines() -> None:
     report = {
         "version": "1",
         "addresses": ["tcp://127.0.0.1:5555", "tcp://127.0.0.1:5550"],
-        "jobs": {"queued": 3, "success": 5},
+        "jobs": {"queued": 3, "running": 0, "success": 5},
         "queues": [{"queue": "mail", "queued": 3}],
         "workers": [{}, {}],
         "tasks": [{"name": "add"}],

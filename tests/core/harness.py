@@ -67,7 +67,7 @@ def registration(
     tasks: Sequence[str] = ("add",),
     queues: Sequence[str] = ("default",),
     local: bool = False,
-    claims: dict[bytes, int] | None = None,
+    claims: Sequence[tuple[bytes, int]] = (),
     origin: object = "connection",
 ) -> Registration:
     """A subworker with so many async slots."""
@@ -81,7 +81,7 @@ def registration(
         pools=(slots, slots),
         prefetch=(prefetch, prefetch),
         local=local,
-        claims=claims or {},
+        claims={token: job_id for job_id, token in claims},
     )
 
 

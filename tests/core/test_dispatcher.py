@@ -16,13 +16,15 @@ from fastworker.core.commands import (
 from fastworker.core.facts import (
     CancelRequest,
     Disconnection,
+    Fact,
     Handbacks,
     Renewals,
     WatchRequest,
     Withdrawals,
 )
 from fastworker.core.lanes import WINDOW_JOBS
-from fastworker.core.records import JobOptions, TaskPriority, TaskStatus
+from fastworker.core.questions import Known
+from fastworker.core.records import JobOptions, Now, TaskPriority, TaskStatus
 from tests.core.harness import (
     LEASE,
     Plane,
@@ -227,7 +229,7 @@ def test_restart_gives_grace_and_returning_subworker_keeps_what_it_claims() -> N
     held, unsent = assigned(plane.turn(submission(ids)))
     plane = plane.restart()
     plane.turn(seconds=LEASE / 2)
-    commands = plane.turn(registration(ONE, slots=2, claims={held.id: held.token, b"x" * 16: 7}))
+    commands = plane.turn(registration(ONE, slots=2, claims=[(held.id, held.token), (b"x" * 16, 7)]))
     (answer,) = only(commands, AnswerRegistration)
     assert answer.stale == [7]
     # What never reached it is handed out again, and that does not count as an attempt.
@@ -373,6 +375,43 @@ def test_turn_that_was_dropped_leaves_no_trace() -> None:
     assert [job.id for job in assigned(plane.turn(fact))] == ids
 
 
+@pytest.mark.parametrize("happens", ["the lease runs out", "the subworker comes back"])
+def test_turn_that_was_dropped_undoes_what_it_did_to_leases(happens: str) -> None:
+    plane = Plane()
+    plane.turn(registration(ONE, slots=1))
+    (job,) = assigned(plane.turn(submission(new_ids(1))))
+    facts: list[Fact] = []
+    if happens == "the lease runs out":
+        plane.pass_time(LEASE - 1.0)
+        plane.now = Now(plane.now.wall + 2.0, plane.now.monotonic + 2.0)
+    else:
+        facts = [registration(ONE, slots=1, claims=[(job.id, job.token)])]
+    dispatcher = plane.dispatcher
+    dispatcher.drop(dispatcher.handle_all(facts, Known(), plane.now))
+    (session,) = dispatcher.memory.sessions.values()
+    assert session.held.keys() == {job.id}
+    assert sum(map(sum, session.outstanding)) == 1
+    plane.turn(*facts)
+    if happens == "the lease runs out":
+        assert plane.status(job.id) is TaskStatus.QUEUED
+    plane.turn(outcomes(ONE, [job]))
+    assert plane.status(job.id) is TaskStatus.SUCCESS
+    assert sum(map(sum, session.outstanding)) == 0
+
+
+def test_both_leases_of_one_job_that_a_subworker_claims_are_judged() -> None:
+    plane = Plane()
+    plane.turn(registration(ONE, slots=1))
+    (old,) = assigned(plane.turn(submission(new_ids(1))))
+    back = Handbacks(ONE, [old.id], [old.token], [1], "runner_died", "signal 9")
+    (new,) = assigned(plane.turn(back))
+    claims = [(new.id, new.token), (old.id, old.token)]
+    commands = plane.turn(registration(ONE, slots=1, claims=claims))
+    (answer,) = only(commands, AnswerRegistration)
+    assert answer.stale == [old.token]
+    assert not assigned(commands)
+
+
 def test_repeated_handback_does_not_touch_a_newer_lease() -> None:
     plane = Plane()
     plane.turn(registration(ONE, slots=1))
@@ -391,7 +430,7 @@ def test_lost_assignment_is_noticed_though_an_older_token_is_claimed() -> None:
     (old,) = assigned(plane.turn(submission(new_ids(1))))
     back = Handbacks(ONE, [old.id], [old.token], [1], "runner_died", "signal 9")
     (lost,) = assigned(plane.turn(back))
-    commands = plane.turn(registration(ONE, slots=1, claims={old.id: old.token}))
+    commands = plane.turn(registration(ONE, slots=1, claims=[(old.id, old.token)]))
     (answer,) = only(commands, AnswerRegistration)
     assert answer.stale == [old.token]
     (again,) = assigned(commands)
