@@ -74,6 +74,13 @@ def interpreter(version: str) -> str | None:
     return None
 
 
+def run_pytest(session: nox.Session, *arguments: str) -> None:
+    """Run tests; how many passed goes into a report, which the build server adds up."""
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    report = REPORTS / f"{session.name}.xml"
+    session.run("python", "-m", "pytest", f"--junitxml={report}", *arguments)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style and likely mistakes: ruff."""
@@ -84,9 +91,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Types: mypy, strict, over the package; pyright over what it makes public."""
+    """Types: mypy, strict, over the package; both checkers over calls; pyright over the public."""
     session.install(".", *group("typing"))
     session.run("mypy", *session.posargs)
+    run_pytest(session, "tests/typing")
     # basedpyright brings pyright and its node in wheels: nothing is fetched when it runs. It reads
     # the installed package, so run it where the checkout does not shadow that.
     with session.chdir(session.create_tmp()):
@@ -95,9 +103,7 @@ def typing(session: nox.Session) -> None:
 
 def run_tests(session: nox.Session, version: str) -> None:
     session.install("-e", ".", *group("test"))
-    REPORTS.mkdir(parents=True, exist_ok=True)
-    chosen = session.posargs or ([] if version == RUNNING else ["-m", "not slow"])
-    session.run("python", "-m", "pytest", f"--junitxml={REPORTS}/{session.name}.xml", *chosen)
+    run_pytest(session, *(session.posargs or ([] if version == RUNNING else ["-m", "not slow"])))
 
 
 def define_tests(version: str) -> None:
@@ -129,7 +135,7 @@ def lowest(session: nox.Session) -> None:
     constraints = Path(session.create_tmp()).resolve() / "floors.txt"
     constraints.write_text("\n".join(floors) + "\n", encoding="utf-8")
     session.install("-e", ".", *group("test"), "--constraint", str(constraints))
-    session.run("python", "-m", "pytest", "-m", "not slow", *session.posargs)
+    run_pytest(session, *(session.posargs or ["-m", "not slow"]))
 
 
 @nox.session

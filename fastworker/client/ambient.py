@@ -1,16 +1,22 @@
-"""What a runner process gives to clients that are used inside tasks.
+"""What a runner process gives to clients that are used inside tasks, and a test to all clients.
 
 In a runner there is no control plane to dial: the runner's own channel carries the client
 protocol, and the job that is running is the authority for what it submits. The runner sets the
-three hooks below once, before it runs the first job. Everywhere else they stay unset.
+first three hooks below once, before it runs the first job. Everywhere else they stay unset.
+
+A test that runs everything in its own process sets a `StandIn` for the control plane and the
+clock that all clients of the process go by.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
+
+from fastworker.wire.addresses import Address
 
 
 class Transport(Protocol):
@@ -34,9 +40,28 @@ JobContext: TypeAlias = Callable[[], "tuple[bytes, int] | None"]
 WaitHook: TypeAlias = Callable[[], None]
 
 
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """The control plane of clients that are given no address.
+
+    Args:
+        address: where it listens, or what to call it.
+        open_transport: connects to it; None: over the network.
+        check: called by a client that is started; raises if it cannot be used there.
+    """
+
+    address: Address
+    token: str
+    open_transport: TransportOpener | None = None
+    check: Callable[[], None] | None = None
+
+
 @dataclass(slots=True)
 class _Ambient:
     opener: TransportOpener | None = None
+    jobs_only: bool = False
+    stand_in: StandIn | None = None
+    wall: Callable[[], float] = time.time
     job_context: JobContext | None = None
     enter_wait: WaitHook | None = None
     leave_wait: WaitHook | None = None
@@ -45,17 +70,43 @@ class _Ambient:
 _ambient = _Ambient()
 
 
-def set_transport_opener(opener: TransportOpener | None) -> None:
+def set_transport_opener(opener: TransportOpener | None, *, jobs_only: bool = False) -> None:
     """Every `Client` started from now on dials through ``opener`` and skips the handshake.
 
     It is called on the loop of the client that dials, which may be a thread of its own.
+
+    Args:
+        jobs_only: this holds only for clients that the code of a job starts.
     """
     _ambient.opener = opener
+    _ambient.jobs_only = jobs_only
 
 
 def transport_opener() -> TransportOpener | None:
-    """The runner's opener, or None outside runners."""
+    """The opener of the runner whose code is calling, or None outside runners."""
+    if _ambient.jobs_only and calling_job() is None:
+        return None
     return _ambient.opener
+
+
+def set_stand_in(stand_in: StandIn | None, wall: Callable[[], float] = time.time) -> None:
+    """Every `Client` started from now on without an address talks to this control plane.
+
+    Args:
+        wall: the time of day in seconds, for what clients count from now: countdowns and ids.
+    """
+    _ambient.stand_in = stand_in
+    _ambient.wall = wall
+
+
+def stand_in() -> StandIn | None:
+    """The control plane of this process's tests, or None."""
+    return _ambient.stand_in
+
+
+def wall_seconds() -> float:
+    """The time of day, as clients of this process see it."""
+    return _ambient.wall()
 
 
 def set_job_context(job_context: JobContext | None) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 import anyio
 
 from fastworker.client import current
-from fastworker.client.ambient import transport_opener, waiting_for_results
+from fastworker.client.ambient import StandIn, stand_in, transport_opener, waiting_for_results
 from fastworker.client.callbacks import CallbackQueue
 from fastworker.client.calls import seconds_of
 from fastworker.client.connection import Connection
@@ -135,6 +135,9 @@ class ClientBase:
         if opener is not None:
             return Dialler([], lambda address: "", opener=opener)
         addresses, given = self._addresses, self._token
+        substitute = stand_in()
+        if substitute is not None and addresses is None:
+            return self._dialler_to(substitute)
         if addresses is not None and given is not None:
             return Dialler(addresses, lambda address: given, tls=self._tls)
         from fastworker.config import client_defaults
@@ -148,6 +151,16 @@ class ClientBase:
             return self._last_token
 
         return Dialler(addresses, token_for, tls=self._tls)
+
+    def _dialler_to(self, substitute: StandIn) -> Dialler:
+        if substitute.check is not None:
+            substitute.check()
+        self._last_token = substitute.token
+        return Dialler(
+            [substitute.address],
+            lambda address: substitute.token,
+            open_transport=substitute.open_transport,
+        )
 
     def stop(self) -> Stopping:
         """Disconnect. May be called without ``await``, from any thread, any number of times.

@@ -30,6 +30,10 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
+_parents_portals: list[AbstractContextManager[BlockingPortal]] = []
+"""In a forked child: collecting one of these would wait for a thread that is not there."""
+
+
 class BlockingHandle(Generic[R]):
     """A `TaskHandle` whose methods block the calling thread."""
 
@@ -125,7 +129,8 @@ class BlockingClient:
 
     def _ready(self) -> tuple[BlockingPortal, Client]:
         with self._lock:
-            if self._pid != os.getpid():
+            if self._pid != os.getpid() and self._portal_manager is not None:
+                _parents_portals.append(self._portal_manager)
                 self._portal = self._portal_manager = self._client = None
             if self._portal is not None and self._client is not None:
                 return self._portal, self._client

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from fastworker.client.ambient import wall_seconds
 from fastworker.client.submissions import Jobs, Spec
 from fastworker.core.ids import id_bytes, new_id
 from fastworker.core.names import check_name
@@ -87,7 +87,7 @@ def _seal(target: _Target, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
 
 def new_ids(count: int) -> list[bytes]:
     """Fresh job ids, in order."""
-    wall = time.time()
+    wall = wall_seconds()
     random = os.urandom(_RANDOM_BYTES * count)
     step = _RANDOM_BYTES
     return [new_id(wall=wall, random=random[at : at + step]) for at in range(0, len(random), step)]
@@ -106,7 +106,9 @@ def job_of(call: Call) -> Jobs:
     return _jobs(ids, [payload], [_spec(target, options)], options)
 
 
-def jobs_of_one_task(task: TaskLike, rows: Iterable[Sequence[Any]], options: CallOptions) -> Jobs:
+def jobs_of_one_task(
+    task: TaskLike, rows: Iterable[Sequence[Any]], options: CallOptions | None
+) -> Jobs:
     """Many calls of one task, by position only.
 
     Raises:
@@ -123,7 +125,7 @@ def jobs_of_one_task(task: TaskLike, rows: Iterable[Sequence[Any]], options: Cal
 def _jobs(ids: list[bytes], payloads: list[bytes], specs: list[Spec], options: CallOptions) -> Jobs:
     if options is DEFAULT_CALL:
         return Jobs(ids, payloads, specs)
-    wall = time.time()
+    wall = wall_seconds()
     ready_at, expires_at = options.ready_at(wall), options.expires_at(wall)
     return Jobs(
         ids,

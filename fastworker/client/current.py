@@ -82,6 +82,13 @@ def withdraw(client: Client) -> None:
         _started.remove(client)
 
 
+def stop_ambient() -> None:
+    """Stop the clients that jobs have used: the runner in this process is gone."""
+    ambient, _ambient[:] = list(_ambient), []
+    for client in ambient:
+        client.stop()
+
+
 def _forget_parents() -> None:
     """In a forked child: what the parent's loops were doing is not ours."""
     _ambient.clear()

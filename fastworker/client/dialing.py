@@ -50,6 +50,7 @@ class Dialler:
         token_for: the token for an address; called at each try, so that a local token that a
             control plane makes at its start is found.
         opener: a runner's own channel; replaces everything else.
+        open_transport: connects without a network; the handshake follows as ever.
     """
 
     def __init__(
@@ -59,11 +60,13 @@ class Dialler:
         *,
         tls: ssl.SSLContext | None = None,
         opener: TransportOpener | None = None,
+        open_transport: TransportOpener | None = None,
     ) -> None:
         self._addresses = addresses
         self._token_for = token_for
         self._tls = tls
         self._opener = opener
+        self._open_transport = open_transport
         self._next = 0
 
     @property
@@ -89,7 +92,7 @@ class Dialler:
         token = self._token_for(address)
         try:
             with anyio.fail_after(CONNECT_SECONDS):
-                dialled = await _dial(address, token, self._tls)
+                dialled = await _shake_hands(await self._connect(address), address, token)
         except TimeoutError as error:
             raise _unreachable(address, f"no answer within {CONNECT_SECONDS:g} s") from error
         except OSError as error:
@@ -98,8 +101,13 @@ class Dialler:
         return dialled
 
 
-async def _dial(address: Address, token: str, tls: ssl.SSLContext | None) -> Dialled:
-    transport = await open_websocket(address, tls)
+    async def _connect(self, address: Address) -> Transport:
+        if self._open_transport is not None:
+            return await self._open_transport()
+        return await open_websocket(address, self._tls)
+
+
+async def _shake_hands(transport: Transport, address: Address, token: str) -> Dialled:
     try:
         handshake = DialerHandshake("client", token, os.urandom, AGENT)
         await transport.send(encode([handshake.hello()]))

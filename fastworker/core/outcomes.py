@@ -12,7 +12,7 @@ from fastworker.core.sessions import Session
 from fastworker.core.submissions import recorded_end
 
 RETURNED_UNCOUNTED = frozenset({"drain", "unsent"})
-"""Reasons for which a lease that never started code does not count as an attempt."""
+"""Reasons for which a lease does not count as an attempt: nothing is wrong with the job."""
 
 
 def record_outcomes(draft: Draft, fact: Outcomes, known: Known, now: Now) -> None:
@@ -108,7 +108,7 @@ def requeue(
     if job.expires_at is not None and job.expires_at <= now.wall:
         end_job(draft, job, TaskStatus.EXPIRED, now, reason="its deadline passed")
         return
-    counted = started or reason not in RETURNED_UNCOUNTED
+    counted = reason not in RETURNED_UNCOUNTED
     waiting = job._replace(
         status=TaskStatus.QUEUED,
         # Its first place: it has waited longest, and its key is older than any later position.

@@ -185,8 +185,12 @@ def _post_to_this_loop() -> Post:
     return post
 
 
-def serve_clients(service: RunnerService, relays: Relays) -> None:
-    """Make clients in this process dial through ``relays``, for the job that runs them."""
+def serve_clients(service: RunnerService, relays: Relays, *, jobs_only: bool = False) -> None:
+    """Make clients in this process dial through ``relays``, for the job that runs them.
+
+    Args:
+        jobs_only: leave clients outside jobs alone: this process does more than run jobs.
+    """
 
     def enter_wait() -> None:
         assignment = current_job.get()
@@ -198,6 +202,6 @@ def serve_clients(service: RunnerService, relays: Relays) -> None:
         if assignment is not None:
             service.reclaim_slot(assignment)
 
-    ambient.set_transport_opener(relays.open)
+    ambient.set_transport_opener(relays.open, jobs_only=jobs_only)
     ambient.set_job_context(current_lease)
     ambient.set_wait_hooks(enter_wait, leave_wait)

@@ -6,6 +6,7 @@ A frame is a 4-byte big-endian length and as many bytes.
 from __future__ import annotations
 
 import socket
+from typing import Protocol
 
 from fastworker.errors import PeerError, ProtocolError
 
@@ -62,6 +63,19 @@ class FrameBuffer:
             frames.append(bytes(buffer[body:at]))
         del buffer[:at]
         return frames
+
+
+class FrameChannel(Protocol):
+    """What a runner's service asks of its channel: see `Channel`."""
+
+    @property
+    def unsent_bytes(self) -> int: ...
+
+    def receive(self) -> list[bytes]: ...
+
+    def send(self, frame: bytes) -> None: ...
+
+    def send_more(self) -> None: ...
 
 
 class Channel:

@@ -18,7 +18,7 @@ from typing import cast
 from fastworker.core.ids import split_ids
 from fastworker.runner.assignment import Assignment, Route
 from fastworker.runner.attempt import Ending, expired
-from fastworker.runner.channel import Channel, ChannelClosed
+from fastworker.runner.channel import ChannelClosed, FrameChannel
 from fastworker.runner.handover import Handover
 from fastworker.runner.outcomes import OutcomeBatch
 from fastworker.runner.reactor import Reactor
@@ -63,12 +63,14 @@ class RunnerService:
 
     def __init__(
         self,
-        channel: Channel,
+        channel: FrameChannel,
         reactor: Reactor,
         *,
         slots: tuple[int, ...],
         find_route: RouteFinder,
         on_relay: Callable[[Relay], None],
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._channel = channel
         self._reactor = reactor
@@ -76,6 +78,8 @@ class RunnerService:
         self._ready = ReadyJobs(pools=len(slots))
         self._find_route = find_route
         self._on_relay = on_relay
+        self._monotonic = monotonic
+        self._wall = wall
         self._running: dict[int, Assignment] = {}
         self._outcomes = OutcomeBatch()
         self._outbox: list[Message] = []
@@ -127,13 +131,13 @@ class RunnerService:
         self._turn_soon()
 
     def _start(self, assignment: Assignment) -> None:
-        now = time.monotonic()
+        now = self._monotonic()
         limit = assignment.start_before
         if limit is not None and now >= limit:
             self._tell_ended(assignment, expired(assignment))
             return
         assignment.started = now
-        assignment.started_wall = time.time()
+        assignment.started_wall = self._wall()
         self._slots.take(assignment.route.pool)
         self._running[assignment.token] = assignment
         if not self._timer_set:
@@ -154,7 +158,7 @@ class RunnerService:
             self._take_stop()
 
     def _take_assign(self, message: Assign) -> None:
-        now = time.monotonic()
+        now = self._monotonic()
         specs = [
             (self._find_route(cast(str, task), cast(int, pool)), cast(int, priority))
             for task, priority, pool, _ in message.specs
@@ -208,12 +212,12 @@ class RunnerService:
 
     def finish(self, assignment: Assignment, ending: Ending) -> None:
         """An attempt has ended. Main thread only."""
-        assignment.ended = time.monotonic()
+        assignment.ended = self._monotonic()
         self._take_ended((assignment, ending))
 
     def finish_from_thread(self, assignment: Assignment, ending: Ending) -> None:
         """An attempt has ended. Any thread."""
-        assignment.ended = time.monotonic()
+        assignment.ended = self._monotonic()
         self._ended.put((assignment, ending))
 
     def _take_ended(self, ended: tuple[Assignment, Ending]) -> None:
@@ -233,14 +237,14 @@ class RunnerService:
             self._turn_soon()
 
     def _tell_ended(self, assignment: Assignment, ending: Ending) -> None:
-        self._outcomes.add(assignment, ending, wall=time.time())
+        self._outcomes.add(assignment, ending, wall=self._wall())
         if self._outcomes.value_bytes > FLUSH_BYTES:
             self._flush()
         self._flush_soon()
 
     def _announce_started(self) -> None:
         self._timer_set = False
-        now = time.monotonic()
+        now = self._monotonic()
         long: list[Assignment] = []
         next_at: float | None = None
         for assignment in self._running.values():
@@ -319,11 +323,11 @@ class RunnerService:
     def _flush_soon(self) -> None:
         if not self._flush_due:
             self._flush_due = True
-            self._flush_asked = time.monotonic()
+            self._flush_asked = self._monotonic()
             self._reactor.soon(self._scheduled_flush)
 
     def _scheduled_flush(self) -> None:
-        if self._turn_due and time.monotonic() - self._flush_asked < FLUSH_SECONDS:
+        if self._turn_due and self._monotonic() - self._flush_asked < FLUSH_SECONDS:
             # More jobs start right after this: what they answer may go with the same frame.
             self._reactor.soon(self._scheduled_flush)
             return

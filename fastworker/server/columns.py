@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -74,9 +73,13 @@ def outcomes_fact(session: bytes, message: Outcome) -> Outcomes:
 
 
 def assign_message(
-    jobs: Sequence[tuple[JobRow, int]], lane_key: Callable[[int], LaneKey]
+    jobs: Sequence[tuple[JobRow, int]], lane_key: Callable[[int], LaneKey], *, wall: float
 ) -> Assign:
-    """Leased jobs with their arguments; jobs alike in lane, pool and options share a spec."""
+    """Leased jobs with their arguments; jobs alike in lane, pool and options share a spec.
+
+    Args:
+        wall: seconds now, from which budgets count.
+    """
     specs: list[list[object]] = []
     numbers: dict[tuple[int, int, int], int] = {}
     which: list[int] = []
@@ -92,7 +95,7 @@ def assign_message(
         if job.expires_at is not None:
             if budget is None:
                 budget = [None] * len(jobs)
-            budget[position] = max(0.0, job.expires_at - time.time())
+            budget[position] = max(0.0, job.expires_at - wall)
     return Assign(
         ids=b"".join([job.id for job, _ in jobs]),
         tokens=[job.token for job, _ in jobs],

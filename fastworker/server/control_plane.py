@@ -82,6 +82,7 @@ async def run_control_plane(
             lambda lane: dispatcher.memory.lanes_by_number[lane].key,
             loader.load,
             lease_seconds=settings.lease_seconds,
+            wall=lambda: clock().wall,
         )
         callbacks = CallbackService(settings, store_thread)
         plane = Plane(
@@ -176,10 +177,13 @@ async def _listen(plane: Plane, nursery: trio.Nursery) -> None:
     settings = plane.settings
     tls = _tls_context(settings)
     listener = Listener(plane)
-    wanted = [("--base-address", settings.base_address)]
-    if settings.discovery_address is not None:
-        wanted.append(("--discovery-address", settings.discovery_address))
+    wanted = [
+        ("--base-address", settings.base_address),
+        ("--discovery-address", settings.discovery_address),
+    ]
     for option, text in wanted:
+        if text is None:
+            continue
         address = parse_address(text)
         sockets = await open_listeners(address, option)
         for socket in sockets:
@@ -232,7 +236,7 @@ def _say_started(plane: Plane) -> None:
         "control plane %s listening on %s; store %s (%s, %s); durability %s; "
         "%d jobs waiting, %d running",
         __version__,
-        " and ".join(plane.addresses),
+        " and ".join(plane.addresses) or "no address",
         info.location,
         info.kind,
         info.engine_version,

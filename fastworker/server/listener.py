@@ -9,7 +9,8 @@ import logging
 import secrets
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import trio
@@ -36,8 +37,9 @@ from fastworker.server.http_head import (
 )
 from fastworker.server.plane import Plane
 from fastworker.server.subworkers import SubworkerPeer
-from fastworker.transport.link import Link, LinkClosed
+from fastworker.transport.link import FrameStream, Link, LinkClosed
 from fastworker.transport.websocket import (
+    CLOSE_SECONDS,
     MAX_WEBSOCKET_MESSAGE_BYTES,
     MESSAGE_QUEUE_SIZE,
     RECEIVE_BUFFER_BYTES,
@@ -60,6 +62,9 @@ CLOSE_MALFORMED: Final = 4400
 CLOSE_UNAUTHENTICATED: Final = 4401
 CLOSE_VERSION: Final = 4406
 CLOSE_SILENT: Final = 4408
+
+LAST_WORD_SECONDS: Final = 0.1
+"""For the close frame of a connection that is broken off."""
 
 SILENT_HEARTBEATS: Final = 3
 """A peer that is silent for this many heartbeats is gone."""
@@ -116,17 +121,33 @@ class Listener:
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end; nothing it does gets out of here."""
         peer = _peer_name(stream)
+        with self._ending_alone(peer):
+            try:
+                await self._serve_stream(stream, peer)
+            finally:
+                await trio.aclose_forcefully(stream)
+
+    async def serve_frames(self, frames: FrameStream, peer: str) -> None:
+        """The same for a connection that stands already, without a network: in tests."""
+        with self._ending_alone(peer):
+            try:
+                await self._serve_frames(frames, None, peer, None)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await frames.aclose()
+
+    @contextmanager
+    def _ending_alone(self, peer: str) -> Iterator[None]:
+        """The barrier around one connection: what breaks in it is noted and goes no further."""
         try:
-            await self._serve_stream(stream, peer)
+            yield
         except (PeerError, LinkClosed, BadHead) as error:
             if not isinstance(error, LinkClosed):
                 self._log.note(peer, error)
         except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError) as error:
             self._log.note(peer, type(error).__name__)
-        except Exception as error:  # the barrier: one connection, whatever it does, ends alone
+        except Exception as error:
             self._log.note(peer, _describe(error))
-        finally:
-            await trio.aclose_forcefully(stream)
 
     async def _serve_stream(self, stream: trio.abc.Stream, peer: str) -> None:
         try:
@@ -153,10 +174,14 @@ class Listener:
                 chosen = SUBPROTOCOL if SUBPROTOCOL in request.proposed_subprotocols else None
                 connection = await request.accept(subprotocol=chosen)
             frames = WebSocketFrames(connection)
+            ended_well = False
             try:
                 await self._serve_frames(frames, _peer_host(stream), peer, _host_of(head))
+                ended_well = True
             finally:
-                with trio.CancelScope(shield=True):
+                # When this is cancelled the reader is, too: no answer to our close could be seen.
+                patience = CLOSE_SECONDS if ended_well else LAST_WORD_SECONDS
+                with trio.move_on_after(patience, shield=True):
                     await frames.aclose()
                 nursery.cancel_scope.cancel()
 
@@ -168,7 +193,7 @@ class Listener:
             await send_response(stream, 503, "Service Unavailable", "stopping\n")
 
     async def _serve_frames(
-        self, frames: WebSocketFrames, host: str | None, peer: str, dialled: str | None
+        self, frames: FrameStream, host: str | None, peer: str, dialled: str | None
     ) -> None:
         try:
             handshake = await self._shake_hands(frames)
@@ -187,7 +212,7 @@ class Listener:
         link = Link(frames, name=peer)
         async with trio.open_nursery() as nursery:
             link.on_overflow = nursery.cancel_scope.cancel
-            nursery.start_soon(link.write_forever)
+            nursery.start_soon(_write, link)
             link.send(self._welcome())
             try:
                 await self._serve_link(link, nursery, handshake, host, dialled)
@@ -210,7 +235,7 @@ class Listener:
             now=self._plane.clock().wall,
         )
 
-    async def _shake_hands(self, frames: WebSocketFrames) -> ListenerHandshake:
+    async def _shake_hands(self, frames: FrameStream) -> ListenerHandshake:
         verifier = self._tokens.get if self._tokens else (lambda token_id: _NO_TOKEN)
         handshake = ListenerHandshake(verifier, secrets.token_bytes)
         with trio.fail_after(HELLO_SECONDS):
@@ -273,11 +298,19 @@ class Listener:
                 await receive(message)
 
 
+async def _write(link: Link) -> None:
+    """Send until the link closes; its reader tells why."""
+    try:
+        await link.write_forever()
+    except (LinkClosed, trio.TooSlowError):
+        link.shut()
+
+
 _NO_TOKEN: Final = b"insecure-no-token-was-configured-here"
 """With --insecure and no token every peer uses this well-known one."""
 
 
-async def _receive_one(frames: WebSocketFrames, kind: type[M]) -> M:
+async def _receive_one(frames: FrameStream, kind: type[M]) -> M:
     frame = await frames.receive_frame()
     messages = decode(frame, limit_bytes=HANDSHAKE_FRAME_BYTES)
     if len(messages) != 1 or not isinstance(messages[0], kind):
@@ -285,7 +318,7 @@ async def _receive_one(frames: WebSocketFrames, kind: type[M]) -> M:
     return messages[0]
 
 
-async def _refuse(frames: WebSocketFrames, code: int, error: FastWorkerError) -> None:
+async def _refuse(frames: FrameStream, code: int, error: FastWorkerError) -> None:
     try:
         with trio.move_on_after(HELLO_SECONDS):
             await frames.send_frame(encode([Problem(error.code, str(error)[:500])]))

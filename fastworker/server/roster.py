@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, assert_never
 
@@ -74,6 +75,7 @@ class ConnectedRoster:
     Args:
         lane_key: gives the lane of a job, for its task and priority.
         load_payloads: is given assignments whose arguments are in the store only.
+        wall: the time of day, in seconds.
     """
 
     def __init__(
@@ -82,10 +84,12 @@ class ConnectedRoster:
         load_payloads: Callable[[bytes, list[tuple[JobRow, int]]], None],
         *,
         lease_seconds: float,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._lane_key = lane_key
         self._load_payloads = load_payloads
         self._lease_seconds = lease_seconds
+        self._wall = wall
         self._watchers: dict[bytes, list[Watcher]] = {}
         self.subworkers: dict[bytes, Link] = {}
         """Those whose registration has been answered: only they are sent anything."""
@@ -238,7 +242,7 @@ class ConnectedRoster:
         when it comes back, and they are handed out again."""
         link = self.subworkers.get(session)
         if link is not None and jobs:
-            link.send(assign_message(jobs, self._lane_key), urgent=urgent)
+            link.send(assign_message(jobs, self._lane_key, wall=self._wall()), urgent=urgent)
 
     def _announce_roster(self) -> None:
         if self.describe is None:

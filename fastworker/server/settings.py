@@ -14,7 +14,8 @@ class ControlPlaneSettings:
     """Everything `run_control_plane` needs; built by the command line from `config.Settings`.
 
     Args:
-        base_address, discovery_address: where to listen (``tcp://host:port``; port 0: any free).
+        base_address, discovery_address: where to listen (``tcp://host:port``; port 0: any free);
+            None: not there.
         advertise: what peers are told to dial; None: the host they dialled.
         store: folder of the state; None only with durability ``memory``.
         durability: ``power``, ``process`` or ``memory``.
@@ -26,7 +27,7 @@ class ControlPlaneSettings:
         lease_seconds, heartbeat_seconds: see guarantees G2; shorter in tests.
     """
 
-    base_address: str = "tcp://127.0.0.1:5555"
+    base_address: str | None = "tcp://127.0.0.1:5555"
     discovery_address: str | None = "tcp://127.0.0.1:5550"
     advertise: str | None = None
     store: Path | None = None

@@ -6,6 +6,7 @@ over it is the caller's business.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import ssl
@@ -24,7 +25,7 @@ from fastworker.errors import (
     ProtocolError,
     UnsupportedVersion,
 )
-from fastworker.transport.link import Link, LinkClosed
+from fastworker.transport.link import FrameStream, Link, LinkClosed
 from fastworker.transport.websocket import (
     CLOSE_SECONDS,
     MAX_WEBSOCKET_MESSAGE_BYTES,
@@ -41,6 +42,9 @@ CONNECT_SECONDS: Final = 5.0
 
 UNSENT_MILLISECONDS: Final = 15_000
 """Bytes the peer's kernel has not taken for this long end the connection (TCP_USER_TIMEOUT)."""
+
+GOODBYE_SECONDS: Final = 0.1
+"""For the last frame alone, once cancelled: the peer's answer could not be read any more."""
 
 _M = TypeVar("_M", bound=Message)
 _Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
@@ -74,13 +78,16 @@ async def open_link(
                 # The library leaves the socket open if the peer has closed first.
                 closing.push_async_callback(trio.aclose_forcefully, stream)
                 websocket = await _open_websocket(nursery, stream, address)
-                link = _start_link(nursery, websocket, str(address))
+                link = _start_link(nursery, WebSocketFrames(websocket), str(address))
                 welcome = await _shake_hands(link, DialerHandshake(role, token, os.urandom, agent))
             standing = True
             try:
                 yield link, welcome
             finally:
-                with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                # Cancellation has ended the connection's reader with everything else in here.
+                cancelled = trio.current_effective_deadline() == -math.inf
+                seconds = GOODBYE_SECONDS if cancelled else CLOSE_SECONDS
+                with trio.move_on_after(seconds, shield=True):
                     await link.aclose()
                 nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
@@ -90,6 +97,27 @@ async def open_link(
         if standing:
             raise
         raise _explain(address, error) from error
+
+
+@asynccontextmanager
+async def open_link_over(
+    frames: FrameStream, *, name: str, role: str, token: str, agent: str
+) -> AsyncIterator[tuple[Link, Welcome]]:
+    """`open_link` over frames that stand already, without a network: in tests.
+
+    Raises:
+        as `open_link`, in a group.
+    """
+    async with trio.open_nursery() as nursery:
+        link = _start_link(nursery, frames, name)
+        try:
+            with trio.fail_after(CONNECT_SECONDS):
+                welcome = await _shake_hands(link, DialerHandshake(role, token, os.urandom, agent))
+            yield link, welcome
+        finally:
+            with trio.CancelScope(shield=True):
+                await link.aclose()
+            nursery.cancel_scope.cancel()
 
 
 async def _open_stream(address: Address, tls: ssl.SSLContext | None) -> _Stream:
@@ -134,8 +162,8 @@ def _host_header(address: Address) -> str:
     return f"{host}:{address.port}"
 
 
-def _start_link(nursery: trio.Nursery, websocket: WebSocketConnection, name: str) -> Link:
-    link = Link(WebSocketFrames(websocket), name=name)
+def _start_link(nursery: trio.Nursery, frames: FrameStream, name: str) -> Link:
+    link = Link(frames, name=name)
     link.on_overflow = lambda: nursery.start_soon(link.aclose, 1008, "too much left unread")
     nursery.start_soon(_write, link)
     return link

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import threading
 from collections.abc import Iterator
@@ -83,6 +84,7 @@ def test_a_forked_child_gets_a_connection_of_its_own(served: FakeControlPlane) -
     child = os.fork()
     if child == 0:
         code = 1
+        faulthandler.dump_traceback_later(10, exit=True)
         try:
             code = 0 if client.submit("add", 2, 2).result(5) == 4 else 2
         finally:

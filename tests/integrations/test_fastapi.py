@@ -14,8 +14,8 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from fastapi import FastAPI, HTTPException
-from fastapi.responses import StreamingResponse
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from fastworker import (
     CallerError,
@@ -62,8 +62,8 @@ class StubClient:
         raise self.error from self.cause
 
 
-def stub_app(stub: StubClient) -> FastAPI:
-    app = FastAPI()
+def stub_app(stub: StubClient, **settings: Any) -> FastAPI:
+    app = FastAPI(**settings)
     FastWorker(app)
     app.dependency_overrides[get_client] = lambda: stub
 
@@ -101,7 +101,7 @@ def about_job(error: Any) -> Any:
         (TaskError(SECRET, remote_traceback=SECRET), 500, "task_error", None),
         (JobDead(SECRET), 500, "job_dead", None),
     ],
-    ids=lambda value: value.code if isinstance(value, Exception) else "",
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 async def test_error_becomes_its_answer(
     error: Exception, status: int, code: str, retry_after: str | None
@@ -148,14 +148,19 @@ async def test_errors_that_are_not_ours_stay_the_apps() -> None:
 
 
 @pytest.mark.anyio
-async def test_handlers_of_the_app_win() -> None:
-    async def gone(request: Any, error: Exception) -> httpx.Response:
-        raise HTTPException(418, "mine")
+@pytest.mark.parametrize("kind", [UnknownJob, ValueError])
+async def test_handlers_of_the_app_win(kind: type[Exception]) -> None:
+    async def mine(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse("mine", 418)
 
-    app = FastAPI(exception_handlers={UnknownJob: gone})
+    app = stub_app(StubClient(kind(), TaskError("")), exception_handlers={kind: mine})
+    assert (await get(app)).status_code == 418
+
+
+def test_installing_twice_does_nothing_more() -> None:
+    app = FastAPI()
     install_error_handlers(app)
     install_error_handlers(app)
-    assert app.exception_handlers[UnknownJob] is gone
     assert len(app.user_middleware) == 1
 
 
@@ -322,23 +327,12 @@ def test_jobs_from_routes_until_the_control_plane_dies(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_app_starts_before_its_control_plane(tmp_path: Path) -> None:
-    with Cluster(tmp_path) as cluster:
-        (tmp_path / "app.py").write_text(THREE_LINES.replace("0.5", "20") + ROUTES)
-        with running_app(cluster) as web:
-            cluster.control_plane()
-            cluster.subworker("sw1")
-            task_id = web.http.post("/sums", params={"x": 1, "y": 1}).json()
-            assert web.http.get(f"/jobs/{task_id}").json() == 2
-
-
-@pytest.mark.process
 def test_founding_snippet_with_start_and_stop_handlers(tmp_path: Path) -> None:
     with Cluster(tmp_path) as cluster:
         (tmp_path / "app.py").write_text(FOUNDING)
-        cluster.control_plane()
-        cluster.subworker("sw1")
-        with running_app(cluster) as web:
+        with running_app(cluster) as web:  # before there is anything to connect to
+            cluster.control_plane()
+            cluster.subworker("sw1")
             task_id = web.http.post("/orders", params={"x": 2, "y": 3}).json()["task_id"]
             assert web.http.get(f"/wait/{task_id}").json() == 5
             found = web.http.get(f"/orders/{task_id}").json()

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from fastworker import Client, TaskResult
+from fastworker import BlockingClient, Client, TaskResult
 from tests.support.cluster import ROOT, Cluster
 from tests.support.process import WAIT_SECONDS, Member
 from tests.survival.ledger import Effects, Promise, Start, faults_found, read_client_ledger
@@ -176,7 +176,7 @@ class Site(Cluster):
         promises: dict[str, Promise] = {}
         for name in self.applications:
             promises.update(read_client_ledger(self.folder / f"{name}.ledger"))
-        effects = Effects.read(self.folder / "effects.ledger")
+        effects = self.effects()
         results = asyncio.run(self._read_results(promises))
         found = faults_found(promises, effects, results, excuse=self._excuse)
         accepted = sum(promise.is_accepted for promise in promises.values())
@@ -186,14 +186,19 @@ class Site(Cluster):
         assert accepted > 10, "hardly anything was submitted"
         return promises
 
+    def effects(self) -> Effects:
+        """The effect ledger as it is now."""
+        return Effects.read(self.folder / "effects.ledger")
+
+    def client(self) -> BlockingClient:
+        """A client of this test, past any proxy."""
+        return BlockingClient(control_plane_address=self.address, token=self.token)
+
     async def _read_results(self, promises: dict[str, Promise]) -> dict[str, TaskResult | None]:
         """What a client reads that has submitted nothing."""
-        token = self.token_file.read_text()
-        async with Client(control_plane_address=self.address, token=token) as client:
-            return {
-                key: await client.get_task_result(promise.job_id)
-                for key, promise in promises.items()
-            }
+        async with Client(control_plane_address=self.address, token=self.token) as client:
+            reads = [client.get_task_result(promise.job_id) for promise in promises.values()]
+            return dict(zip(promises, await asyncio.gather(*reads), strict=True))
 
     def _excuse(self, first: Start, second: Start) -> bool:
         """G2: the executor of the first is dead, or its lease may have expired.

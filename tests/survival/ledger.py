@@ -16,6 +16,7 @@ NANOSECONDS = 1_000_000_000
 class Start(NamedTuple):
     """One start of a task's body; the process and the moment (monotonic seconds) of it."""
 
+    attempt: int
     token: int
     pid: int
     at: float
@@ -35,9 +36,9 @@ class Effects:
         effects = cls()
         lines = path.read_text().splitlines() if path.exists() else []
         for line in lines:
-            key, _, token, phase, pid, at = line.split()
+            key, attempt, token, phase, pid, at = line.split()
             if phase == "start":
-                start = Start(int(token), int(pid), int(at) / NANOSECONDS)
+                start = Start(int(attempt), int(token), int(pid), int(at) / NANOSECONDS)
                 effects.starts[key].append(start)
             else:
                 effects.ends[key].append(int(token))

@@ -46,6 +46,16 @@ async def in_loop(key: str, seconds: float, padding: bytes) -> str:
 
 
 @task
+def until_released(key: str) -> str:
+    """Meets the test at two named pipes: when it has started, and when it may end."""
+    note(key, "start")
+    LEDGER.with_name("started.pipe").write_bytes(b"")
+    LEDGER.with_name("release.pipe").read_bytes()
+    note(key, "end")
+    return f"done {key}"
+
+
+@task
 def fails(key: str, seconds: float, padding: bytes) -> None:
     note(key, "start")
     time.sleep(seconds)
