@@ -70,16 +70,3 @@ def test_document_does_what_it_shows(tmp_path: Path, document: str, call: str) -
         cluster.subworker("sw1")
         assert run_program(cluster, script).split()[-1] == "5"
         assert run_program(cluster, application + call) == "total 5\n"
-
-
-def test_end_to_end_example_runs() -> None:
-    finished = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "end_to_end.py")],
-        capture_output=True,
-        text=True,
-        timeout=PROGRAM_SECONDS,
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert "add(2, 3) = 5" in finished.stdout
-    assert "divide(1, 0) raised ZeroDivisionError" in finished.stdout
-    assert "Traceback" not in finished.stderr

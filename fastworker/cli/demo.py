@@ -69,7 +69,7 @@ def run_demo(folder: Path | None) -> int:
     else:
         chosen, skipped = Path(os.path.abspath(folder)), frozenset()
     found = find_files(chosen, skipped)
-    show(f"{len(found.files):,} files in {str(chosen)}")
+    show(f"{len(found.files):,} files in {chosen!s}")
     if found.unreadable_folders:
         show(f"{found.unreadable_folders:,} folders in it cannot be read and are left out")
     tally = Tally(len(found.files))
@@ -173,7 +173,9 @@ async def _cluster(scratch: Path) -> AsyncIterator[Client]:
     base, discovery = (f"tcp://127.0.0.1:{port}" for port in _free_ports(2))
     token = f"demo.{secrets.token_hex(24)}"
     # Settings of the user's are not for the demo's processes; the folder has no settings file.
-    kept = {name: text for name, text in environment().items() if not name.startswith("FASTWORKER_")}
+    kept = {
+        name: text for name, text in environment().items() if not name.startswith("FASTWORKER_")
+    }
     site = _Site(scratch, {**kept, "FASTWORKER_TOKEN": token})
     listen = ("--base-address", base, "--discovery-address", discovery)
     plane = ("control-plane", *listen, "--store", "state", "--local-worker", "never")
@@ -212,10 +214,10 @@ async def _run_process(name: str, arguments: Sequence[str], site: _Site) -> None
         PeerError: it ended by itself; the message has the last line that it wrote.
     """
     log = site.folder / f"{name}.log"
+    module = count_words.definition.module
     with log.open("wb") as output:
         ended = await trio.run_process(
-            [sys.executable, "-m", "fastworker", "run", *arguments]
-            + ["--task-modules", count_words.definition.module],
+            [sys.executable, "-m", "fastworker", "run", *arguments, "--task-modules", module],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

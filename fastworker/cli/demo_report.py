@@ -34,7 +34,7 @@ class CountedFile(NamedTuple):
     """One file and what its job found out."""
 
     path: bytes
-    count: FileCount
+    found: FileCount
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class Tally:
     counted: list[CountedFile] = field(default_factory=list)
     failed: int = 0
     first_failure: str | None = None
-    bytes: int = 0
+    size_bytes: int = 0
     words: int = 0
     jobs_by_process: Counter[int] = field(default_factory=Counter)
 
@@ -63,7 +63,7 @@ class Tally:
             return
         count: FileCount = ended.result
         self.counted.append(CountedFile(path, count))
-        self.bytes += count["bytes"]
+        self.size_bytes += count["bytes"]
         self.words += count["words"]
         self.jobs_by_process[count["process"]] += 1
 
@@ -108,11 +108,11 @@ def show_report(folder: Path, tally: Tally, *, seconds: float) -> None:
         folder: all files are in it.
         seconds: from the first submission to the last result.
     """
-    _show_files("Most words", folder, tally.counted, by=lambda one: one.count["words"])
-    _show_files("Largest files", folder, tally.counted, by=lambda one: one.count["bytes"])
+    _show_files("Most words", folder, tally.counted, by=lambda one: one.found["words"])
+    _show_files("Largest files", folder, tally.counted, by=lambda one: one.found["bytes"])
     show("")
     show(
-        f"{len(tally.counted):,} files, {tally.words:,} words, {_size(tally.bytes)}"
+        f"{len(tally.counted):,} files, {tally.words:,} words, {_size(tally.size_bytes)}"
         + (f"; {tally.failed:,} could not be counted" if tally.failed else "")
     )
     if tally.first_failure is not None:
@@ -120,7 +120,7 @@ def show_report(folder: Path, tally: Tally, *, seconds: float) -> None:
     shares = sorted(tally.jobs_by_process.values(), reverse=True)
     show(
         f"{tally.done:,} jobs in {seconds:.1f} s: {tally.done / seconds:,.0f} jobs/s, "
-        f"{_size(int(tally.bytes / seconds))}/s; jobs by subworker: "
+        f"{_size(int(tally.size_bytes / seconds))}/s; jobs by subworker: "
         + (" + ".join(f"{share:,}" for share in shares) or "none")
     )
     print(NEXT_STEPS, flush=True)
@@ -135,9 +135,9 @@ def _show_files(
     rows = [
         [
             os.fsdecode(os.path.relpath(one.path, root)),
-            f"{one.count['words']:>12,}",
-            f"{one.count['bytes']:>14,}",
-            one.count["sha256"][:DIGEST_CHARACTERS],
+            f"{one.found['words']:>12,}",
+            f"{one.found['bytes']:>14,}",
+            one.found["sha256"][:DIGEST_CHARACTERS],
         ]
         for one in sorted(counted, key=by, reverse=True)[:ROWS]
     ]

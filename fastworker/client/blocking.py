@@ -128,6 +128,10 @@ class BlockingClient:
         self.stop()
 
     def _ready(self) -> tuple[BlockingPortal, Client]:
+        if running_loop() is not None:
+            raise ClientNotReady(
+                "BlockingClient would block this event loop; use Client and await here"
+            )
         with self._lock:
             if self._pid != os.getpid() and self._portal_manager is not None:
                 _parents_portals.append(self._portal_manager)
@@ -148,10 +152,6 @@ class BlockingClient:
             return portal, client
 
     def _run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        if running_loop() is not None:
-            raise ClientNotReady(
-                "BlockingClient would block this event loop; use Client and await here"
-            )
         portal, _ = self._ready()
         result: T = portal.call(function)
         return result

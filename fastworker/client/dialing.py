@@ -100,7 +100,6 @@ class Dialler:
         self._next -= 1  # a place that worked is tried first after the connection is lost
         return dialled
 
-
     async def _connect(self, address: Address) -> Transport:
         if self._open_transport is not None:
             return await self._open_transport()

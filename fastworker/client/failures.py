@@ -84,7 +84,9 @@ def _codes(kind: type[FastWorkerError]) -> Iterator[tuple[str, type[FastWorkerEr
         yield from _codes(sub)
 
 
-_BY_CODE: Final = dict(_codes(FastWorkerError))
+_BY_CODE: Final[dict[str, type[FastWorkerError]]] = {}
+for _code, _kind in _codes(FastWorkerError):
+    _BY_CODE.setdefault(_code, _kind)  # a class that only inherits a code does not take it over
 
 
 def error_from_code(

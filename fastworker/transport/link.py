@@ -1,9 +1,9 @@
 """One connection between two processes in Trio, over trio-websocket or any frame stream.
 
 A frame is a batch: the writer takes everything that waits in the outbox and sends it as one
-frame, with no linger. Only the writer sends, and a send is never cancelled in the middle (a
-cancelled send corrupts the connection silently); when the writer is cancelled, the connection
-is closed instead.
+frame, with no linger. Only the writer sends. It is cancelled only to end the connection: a frame
+it was in the middle of leaves the stream good for nothing but being closed, and a peer that does
+not read must hold nobody up. What has to be read first is waited for with `Link.flush`.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class Link:
         self._flushed = trio.Event()
         self._assembler = Assembler()
         self._transfers = itertools.count()
+        self._sending = False
         self._closed = False
         self.on_overflow: Callable[[], None] | None = None
 
@@ -102,15 +103,25 @@ class Link:
     async def write_forever(self) -> None:
         """Send what is queued, as few frames as possible, until cancelled or closed.
 
-        On cancellation the frame being sent is finished (within `WRITE_TIMEOUT_SECONDS`).
+        After a cancellation the connection can only be closed.
+
+        Raises:
+            LinkClosed: the connection has ended.
+            trio.TooSlowError: the peer took nothing for `WRITE_TIMEOUT_SECONDS`.
         """
-        while not self._closed:
-            await self._waiting.wait()
-            self._waiting = trio.Event()
-            while self._urgent or self._outbox:
-                await self._send_batch()
+        try:
+            while not self._closed:
+                await self._waiting.wait()
+                self._waiting = trio.Event()
+                self._sending = True
+                while self._urgent or self._outbox:
+                    await self._send_batch()
+                self._sending = False
+                self._flushed.set()
+                self._flushed = trio.Event()
+        finally:
+            self._closed = True
             self._flushed.set()
-            self._flushed = trio.Event()
 
     async def _send_batch(self) -> None:
         batch = self._urgent[:MESSAGES_PER_FRAME]
@@ -119,7 +130,7 @@ class Link:
         if room > 0:
             batch += self._outbox[:room]
             del self._outbox[:room]
-        with trio.CancelScope(shield=True), trio.fail_after(WRITE_TIMEOUT_SECONDS):
+        with trio.fail_after(WRITE_TIMEOUT_SECONDS):
             for frame in pack(batch, transfers=self._transfers):
                 await self._stream.send_frame(frame)
 
@@ -133,7 +144,7 @@ class Link:
     async def flush(self, seconds: float) -> None:
         """Wait until everything queued has been handed to the system, at most ``seconds``."""
         with trio.move_on_after(seconds):
-            while (self._urgent or self._outbox) and not self._closed:
+            while (self._urgent or self._outbox or self._sending) and not self._closed:
                 await self._flushed.wait()
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:

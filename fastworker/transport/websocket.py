@@ -32,9 +32,11 @@ class WebSocketFrames:
 
     def __init__(self, connection: WebSocketConnection) -> None:
         self._connection = connection
+        self._torn = False
+        """A frame was left in the middle: nothing more can be said on this connection."""
 
     async def send_frame(self, frame: bytes) -> None:
-        """Send one binary message. Must not be cancelled in the middle: shield the call.
+        """Send one binary message. After a cancellation the connection can only be closed.
 
         Raises:
             LinkClosed: the connection has ended.
@@ -43,6 +45,9 @@ class WebSocketFrames:
             await self._connection.send_message(frame)
         except (ConnectionClosed, LocalProtocolError) as closed:
             raise self._link_closed() from closed
+        except trio.Cancelled:
+            self._torn = True
+            raise
 
     async def receive_frame(self) -> bytes:
         """The next binary message.
@@ -63,7 +68,7 @@ class WebSocketFrames:
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
         """Close, waiting at most `CLOSE_SECONDS` for the peer; a second call does nothing."""
-        with trio.move_on_after(CLOSE_SECONDS):
+        with trio.move_on_after(0 if self._torn else CLOSE_SECONDS):
             await self._connection.aclose(code, reason or None)
 
     def _link_closed(self) -> LinkClosed:

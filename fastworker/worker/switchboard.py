@@ -36,11 +36,10 @@ from fastworker.worker.outcomes import UnacknowledgedOutcomes, rows_of
 from fastworker.worker.relays import Inner, Relays
 from fastworker.worker.runner_handle import RunnerHandle
 
-MAX_PREFETCH: Final = 512
-"""Jobs of one pool taken beyond the slots: hides a round trip, few enough to be withdrawn."""
-
-PREFETCH_PER_SLOT: Final = 4
-"""A subworker with one slot must not hoard what others could run."""
+HAND_OVER_JOBS: Final = 16
+"""Jobs taken beyond twice the slots, by runner. What is prefetched may start before a more urgent
+job arrives, so this bounds how many do: as many as there are slots, and one hand-over. Of long
+jobs the control plane sends far fewer ahead."""
 
 _log = logging.getLogger("fastworker.worker")
 
@@ -79,7 +78,7 @@ class Switchboard:
         slots = self._held.slots()
         if self.draining:
             return [0] * len(slots), [0] * len(slots)
-        return slots, [min(PREFETCH_PER_SLOT * count, MAX_PREFETCH) for count in slots]
+        return slots, [count + HAND_OVER_JOBS * max(1, len(self._runners)) for count in slots]
 
     def claims(self) -> tuple[bytes, list[int]]:
         """Ids and tokens of everything whose lease has not demonstrably ended."""

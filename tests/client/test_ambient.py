@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextvars import ContextVar
 
 import anyio
 import pytest
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from fastworker.client import ambient
+from fastworker.client.blocking import BlockingClient
 from fastworker.client.current import current_client
 from fastworker.core.ids import split_ids
 from fastworker.core.records import STATUS_NUMBERS, TaskStatus
@@ -78,6 +80,30 @@ async def test_a_task_submits_with_its_own_authority(anyio_backend: object) -> N
     assert (submit.parent, submit.parent_token) == (b"p" * 16, 7)
     assert hooks in ([], ["enter", "leave"])
     await client.stop()
+
+
+async def test_a_plain_task_in_a_thread_submits_with_its_own_authority(
+    anyio_backend: object,
+) -> None:
+    transports: list[MemoryTransport] = []
+
+    async def opener() -> MemoryTransport:
+        transports.append(MemoryTransport())
+        return transports[-1]
+
+    job: ContextVar[tuple[bytes, int] | None] = ContextVar("job", default=None)
+    ambient.set_transport_opener(opener)
+    ambient.set_job_context(job.get)
+
+    def plain_task() -> object:
+        job.set((b"q" * 16, 9))
+        with BlockingClient() as client:
+            return client.submit("child").result(5)
+
+    assert await anyio.to_thread.run_sync(plain_task) == "done"
+    submit = transports[0].received[-1]
+    assert isinstance(submit, m.Submit)
+    assert (submit.parent, submit.parent_token) == (b"q" * 16, 9)
 
 
 async def test_the_slot_is_given_back_while_waiting(anyio_backend: object) -> None:

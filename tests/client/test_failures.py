@@ -81,7 +81,8 @@ def test_registered_exceptions_are_rebuilt() -> None:
     assert type(raised(Failure(picky, "card", "", ""))[0]) is TaskError
     register_exception(Declined)
     with pytest.raises(InvalidOption):
-        register_exception(type(Declined.__name__, (Exception,), dict(Declined.__dict__)))
+        names = {"__qualname__": Declined.__qualname__, "__module__": Declined.__module__}
+        register_exception(type("Declined", (Exception,), names))
     for wrong in (SystemExit, StopIteration, int):
         with pytest.raises(InvalidOption):
             register_exception(wrong)  # type: ignore[type-var]
