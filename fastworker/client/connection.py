@@ -1,14 +1,13 @@
 """The one task that owns a client's connection: dials, writes, reads, keeps time, dials again.
 
 Everything here runs in one event loop and is called from there only, `request_stop` excepted.
-Callers hand in submissions and questions and wait for an event; they never touch the transport.
+What callers hand in and wait for is in `desk`.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-import os
 import random
 import threading
 from collections.abc import Awaitable, Callable
@@ -17,13 +16,12 @@ from typing import Final
 import anyio
 
 from fastworker.client.ambient import Transport
+from fastworker.client.desk import Desk, watch_messages
 from fastworker.client.dialing import Dialled, Dialler
 from fastworker.client.event_loop import EventLoop
 from fastworker.client.failures import error_from_code
-from fastworker.client.outbox import JOBS_PER_SUBMIT, Outbox
-from fastworker.client.requests import Request, Requests
-from fastworker.client.results import Watched, Watches
-from fastworker.client.submissions import Submission
+from fastworker.client.outbox import JOBS_PER_SUBMIT
+from fastworker.client.results import Watches
 from fastworker.core.ids import ID_BYTES
 from fastworker.errors import (
     ClientNotReady,
@@ -44,11 +42,8 @@ RECONNECT_LONGEST_SECONDS: Final = 2.0
 SILENCE_FACTOR: Final = 3
 """So many heartbeats without a sign of life end a connection."""
 
-WATCHES_PER_MESSAGE: Final = 8_000
-"""Ids in one message: 128 KB, half of what one WebSocket message may hold."""
 
-
-class Connection:
+class Connection(Desk):
     """What a started client has; ended for good by `request_stop`."""
 
     def __init__(
@@ -61,36 +56,24 @@ class Connection:
         outbox_jobs: int,
         outbox_bytes: int,
     ) -> None:
-        numbers = itertools.count(1)
-        self.outbox = Outbox(
-            limit_jobs=outbox_jobs,
-            limit_bytes=outbox_bytes,
-            numbers=numbers,
-            group_ids=lambda: os.urandom(ID_BYTES),
+        super().__init__(
+            places=dialler.places,
+            watches=watches,
+            outbox_jobs=outbox_jobs,
+            outbox_bytes=outbox_bytes,
         )
-        self.requests = Requests(numbers)
-        self.watches = watches
         self.on_callback: Callable[[m.Callback], None] | None = None
         self.on_end: Callable[[], None] | None = None
         self.roster: m.Roster | None = None
         self.connected = anyio.Event()
         self.ended = anyio.Event()
         self.ended_for_threads = threading.Event()
-        self.problem: FastWorkerError | None = None
-        """Why there is no connection, while there is none."""
         self.loop = loop
         self._dialler = dialler
         self._client_id = client_id
         self._random = random.Random()
         self._transfers = itertools.count(1)
-        self._control: list[m.Message] = []
-        self._standing = False
-        self._stopping = False
         self._scope = anyio.CancelScope()
-        self._wake = anyio.Event()
-        self._alarm = anyio.Event()
-        self._alarm_at: float | None = None
-        self._room = anyio.Event()
         self._heard_at = 0.0
 
     # --- for the client --------------------------------------------------------------------
@@ -104,141 +87,11 @@ class Connection:
         self._stopping = True
         self.loop.call_soon_threadsafe(self._scope.cancel)
 
-    @property
-    def is_standing(self) -> bool:
-        """Whether there is a connection just now."""
-        return self._standing
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether anything handed in now would be worked on."""
-        return not self._stopping and not self.ended.is_set()
-
-    async def accept(self, submission: Submission, watched: list[Watched]) -> None:
-        """Hand in a submission and wait until it is accepted.
-
-        On cancellation it is not sent any more; if it was, it may be accepted all the same.
-
-        Args:
-            watched: its jobs, if their ends are to be pushed.
-
-        Raises:
-            Rejected, Indeterminate, ControlPlaneUnavailable: by its deadline, or at a refusal.
-        """
-        await self.wait_for_room(submission)
-        await self.wait_accepted(submission, watched, self.post(submission, watched))
-
-    async def wait_for_room(self, submission: Submission) -> None:
-        """Wait until the outbox has room for a submission, at most until its deadline."""
-        jobs = len(submission.jobs.ids)
-        while not self.outbox.has_room(jobs, submission.size):
-            with anyio.move_on_after(submission.deadline - anyio.current_time()) as scope:
-                await self._room.wait()
-            if scope.cancelled_caught:
-                raise submission.late_error("the client's outbox is full of unsent submissions")
-        self._check_usable()
-
-    async def wait_accepted(
-        self, submission: Submission, watched: list[Watched], done: anyio.Event
-    ) -> None:
-        """The second half of `accept`, for what has been handed in with `post`."""
-        try:
-            await done.wait()
-        finally:
-            self.give_up(submission, watched)
-        if submission.error is not None:
-            raise submission.error
-
-    def give_up(self, submission: Submission, watched: list[Watched]) -> None:
-        """Forget a submission; if it is accepted already, nothing happens."""
-        self.outbox.abandon(submission)
-        if submission.error is not None:
-            self.watches.remove(watched)
-
-    def post(self, submission: Submission, watched: list[Watched]) -> anyio.Event:
-        """Hand in a submission; the event is set when its ``error`` (or None) is final."""
-        done = anyio.Event()
-
-        def on_done() -> None:
-            # Here and not in the caller, who runs later: a connection that is lost in between
-            # must know what to watch again.
-            if submission.error is None and submission.watch:
-                for job in watched:
-                    job.subscribed = True
-                if submission.resent:  # its end may have been pushed to the connection before
-                    self._watch([job.id for job in watched if job.ending is None])
-            done.set()
-
-        submission.on_done = on_done
-        self.outbox.add(submission)
-        self._check_alarm()
-        self._wake.set()
-        return done
-
-    async def ask(self, build: Callable[[int], m.Message], *, timeout_seconds: float) -> m.Message:
-        """Ask and wait for the answer.
-
-        Raises:
-            ControlPlaneUnavailable: none came in time.
-            FastWorkerError: the answer was a refusal, or the client was stopped.
-        """
-        self._check_usable()
-        request = self.requests.ask(build)
-        done = anyio.Event()
-        request.on_done = done.set
-        self._wake.set()
-        try:
-            with anyio.move_on_after(timeout_seconds):
-                await done.wait()
-        finally:
-            self.requests.close(request)
-        if request.error is not None:
-            raise request.error
-        if request.answer is None:
-            raise self._unanswered(request, timeout_seconds)
-        return request.answer
-
-    def _unanswered(self, request: Request, timeout_seconds: float) -> FastWorkerError:
-        what = type(request.message).__name__
-        return ControlPlaneUnavailable(
-            f"{what} was not answered within {timeout_seconds:g} s: {self.standing_text()}"
-        )
-
-    def subscribe(self, jobs: list[Watched]) -> None:
-        """Have the ends of these jobs pushed; those subscribed already are passed over."""
-        new = [job for job in jobs if not job.subscribed and self.watches.add(job)]
-        for job in new:
-            job.subscribed = True
-        self._watch([job.id for job in new])
-
-    def _watch(self, ids: list[bytes]) -> None:
-        if ids and self._standing:
-            self._control += _watch_messages(ids)
-            self._wake.set()
-
     def introduce(self) -> None:
         """Say (again) who we are and what we want pushed, if there is a connection."""
         if self._standing:
             self._control.append(self._introduction())
             self._wake.set()
-
-    def send(self, message: m.Message) -> None:
-        """Send a message that means nothing on a later connection; dropped if there is none."""
-        if self._standing:
-            self._control.append(message)
-            self._wake.set()
-
-    def standing_text(self) -> str:
-        """How the connection stands, as a clause for error messages."""
-        if self._standing:
-            return f"connected to {self._dialler.places}, but no answer came"
-        if self.problem is not None:
-            return str(self.problem)
-        return f"no connection to {self._dialler.places} yet"
-
-    def _check_usable(self) -> None:
-        if not self.is_usable:
-            raise ClientNotReady("this client has been stopped; start it again to use it")
 
     # --- the owner task --------------------------------------------------------------------
 
@@ -293,7 +146,7 @@ class Connection:
         logger.debug("connected to %s", dialled.name)
         self._heard_at = anyio.current_time()
         self._control = [self._introduction()]
-        self._control += _watch_messages(self.watches.open_subscriptions())
+        self._control += watch_messages(self.watches.open_subscriptions())
         self._standing = True
         self.problem = None
         self.connected.set()
@@ -432,21 +285,3 @@ class Connection:
                 await self._alarm.wait()
             self.outbox.tick(anyio.current_time(), why=self.standing_text())
             self._after_answers()
-
-    def _check_alarm(self) -> None:
-        moment = self.outbox.next_moment()
-        if moment is not None and (self._alarm_at is None or moment < self._alarm_at):
-            self._alarm_at = moment
-            self._alarm.set()
-
-    def _after_answers(self) -> None:
-        self._room.set()
-        self._room = anyio.Event()
-        self._check_alarm()
-        if self.outbox.has_something_to_send:
-            self._wake.set()
-
-
-def _watch_messages(ids: list[bytes]) -> list[m.Message]:
-    starts = range(0, len(ids), WATCHES_PER_MESSAGE)
-    return [m.Watch(b"".join(ids[start : start + WATCHES_PER_MESSAGE])) for start in starts]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from fastworker.core.names import check_name
+from fastworker.core.records import ALL_QUEUES
 from fastworker.errors import FastWorkerError
 from fastworker.wire.addresses import parse_address
 
@@ -191,8 +192,9 @@ def check_module(text: str) -> None:
 
 
 def check_queue(text: str) -> None:
-    """Raise ``InvalidName`` unless ``text`` may name a queue."""
-    check_name("queue", text)
+    """Raise ``InvalidName`` unless ``text`` may name a queue; ``*`` stands for all of them."""
+    if text != ALL_QUEUES:
+        check_name("queue", text)
 
 
 def check_worker(text: str) -> None:

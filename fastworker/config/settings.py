@@ -22,7 +22,7 @@ from fastworker.config.kinds import (
     check_queue,
     check_worker,
 )
-from fastworker.core.records import DEFAULT_QUEUE
+from fastworker.core.records import ALL_QUEUES
 
 MAX_JOBS_AT_ONCE: Final = 10_000
 """Async jobs or threads of one runner: far beyond use, small enough to show a typing slip."""
@@ -120,10 +120,10 @@ class Settings:
         ),
     )
     queues: tuple[str, ...] = field(
-        default=(DEFAULT_QUEUE,),
+        default=(ALL_QUEUES,),
         metadata=_about(
             Texts("queue names", check_queue),
-            "queues to take jobs from, repeated or with commas",
+            "queues to take jobs from, repeated or with commas (default: all)",
             "NAMES",
         ),
     )

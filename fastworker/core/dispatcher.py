@@ -27,6 +27,7 @@ from fastworker.core.facts import (
     Withdrawals,
 )
 from fastworker.core.handout import capable_sessions, hand_out
+from fastworker.core.lanes import Lane
 from fastworker.core.memory import Draft, Memory
 from fastworker.core.questions import Known, Questions, RefillQuestion, Snapshot
 from fastworker.core.records import JobRow, Now, Saves, TaskStatus
@@ -72,6 +73,9 @@ class Dispatcher:
 
     def next_wakeup(self) -> tuple[float, float | None]:
         """When to take a turn without any fact: (monotonic, wall or None)."""
+        if any(self._wants_refill(lane) for lane in self.memory.lanes.values()):
+            # A free subworker waits for jobs that only the store holds.
+            return self._last_turn, self.memory.next_due_at
         nap = self._last_turn + self.lease_seconds / LONGEST_NAP_PARTS
         expiry = leases.next_expiry(self.memory)
         return (nap if expiry is None else min(nap, expiry)), self.memory.next_due_at
@@ -93,13 +97,16 @@ class Dispatcher:
                 case _:
                     pass
         for lane in self.memory.lanes.values():
-            limit = lane.refill_limit()
-            if limit and capable_sessions(self.memory, lane):
-                asked.refills.append(RefillQuestion(lane.number, lane.window_end, limit))
+            if self._wants_refill(lane):
+                question = RefillQuestion(lane.number, lane.window_end, lane.refill_limit())
+                asked.refills.append(question)
         due = self.memory.next_due_at
         if due is not None and due <= now.wall:
             asked.due_before = now.wall
         return asked
+
+    def _wants_refill(self, lane: Lane) -> bool:
+        return lane.refill_limit() > 0 and bool(capable_sessions(self.memory, lane))
 
     def _ask(self, asked: Questions, ids: Sequence[bytes]) -> None:
         jobs, recent = self.memory.jobs, self.memory.recent

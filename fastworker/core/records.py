@@ -14,6 +14,9 @@ from typing import Any, Final, NamedTuple
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_TENANT: Final = "default"
 
+ALL_QUEUES: Final = "*"
+"""In a subworker's queues: it serves every queue."""
+
 MAX_NAME_LENGTH: Final = 200
 """Characters of a task, queue or worker name: room for dotted paths, small enough for logs."""
 

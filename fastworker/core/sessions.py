@@ -9,10 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fastworker.core.facts import Registration
-from fastworker.core.records import TaskPriority
-
-ALL_QUEUES: Final = "*"
-"""In a subworker's queues: it serves every queue."""
+from fastworker.core.records import ALL_QUEUES, TaskPriority
 
 ROUND_TRIP_SECONDS: Final = 0.02
 """From an outcome to the next job on a busy system: two hops and a commit, with room to spare."""

@@ -14,7 +14,12 @@ from fastworker.core.commands import Refusal
 from fastworker.core.facts import Spec, Submission
 from fastworker.core.ids import split_ids
 from fastworker.core.names import check_name
-from fastworker.core.records import DEFAULT_OPTIONS, JobOptions, TaskPriority
+from fastworker.core.records import (
+    DEFAULT_OPTIONS,
+    MAX_PAYLOAD_BYTES,
+    JobOptions,
+    TaskPriority,
+)
 from fastworker.errors import CallerError, Overloaded, ProtocolError, Rejected
 from fastworker.server.inbox import Inbox
 from fastworker.wire.messages import Submit, Submitted
@@ -102,6 +107,10 @@ class Intake:
         """Take one `Submit`; its answer comes now or later through ``send``."""
         ids = split_ids(message.ids)
         answer = Answer(message.request, self._send, open=len(ids))
+        if max(map(len, message.payloads), default=0) > MAX_PAYLOAD_BYTES:
+            raise ProtocolError(
+                f"message Submit, field payloads: expected at most {MAX_PAYLOAD_BYTES} bytes each"
+            )
         specs, wrong = self._read_specs(message)
         if message.group is not None:
             self._receive_grouped(message, ids, answer, specs, wrong)

@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from fastworker.core.facts import CancelRequest, WatchRequest
-from fastworker.core.ids import split_ids
+from fastworker.core.ids import ID_BYTES, split_ids
 from fastworker.core.records import JobOptions
 from fastworker.errors import CallerError, FastWorkerError, Forbidden, ProtocolError, Rejected
 from fastworker.server.answers import Intake
@@ -39,6 +39,9 @@ from fastworker.wire.messages import (
 
 READS_AT_ONCE: Final = 8
 """Per connection: reads share one thread, so more would only queue there."""
+
+MAX_IDS: Final = 10_000
+"""In one request: bounds what the store is asked at once."""
 
 Authority = Callable[[bytes, int], bool]
 """Whether (job id, token) is a lease this connection speaks for."""
@@ -94,11 +97,11 @@ class ClientPeer(Watcher):
             case Submit():
                 await self._submit(message)
             case Watch():
-                await self._plane.inbox.put(WatchRequest(self, split_ids(message.ids)))
+                await self._plane.inbox.put(WatchRequest(self, _bounded(message, message.ids)))
             case Unwatch():
                 self._plane.roster.unwatch(split_ids(message.ids), self)
             case Cancel():
-                ids = split_ids(message.ids)
+                ids = _bounded(message, message.ids)
                 if not ids:
                     raise ProtocolError("message Cancel, field ids: expected at least one id")
                 origin = CancelOrigin(self, message.request, len(ids))
@@ -194,7 +197,7 @@ class ClientPeer(Watcher):
         """Answer beside the loop, so that a slow read holds up nothing."""
         answer: Callable[[], Awaitable[Message]]
         if isinstance(message, Fetch):
-            ids = split_ids(message.ids)
+            ids = _bounded(message, message.ids)
             answer = partial(fetch_views, self._plane, message.request, ids)
         else:
             answer = partial(make_report, self._plane, message)
@@ -210,3 +213,17 @@ class ClientPeer(Watcher):
             self.send(Problem(error.code, str(error), request=message.request))
         finally:
             self._limit.release()
+
+
+def _bounded(message: Message, packed: bytes) -> list[bytes]:
+    """The ids of a request.
+
+    Raises:
+        ProtocolError: they are too many for one.
+    """
+    if len(packed) > MAX_IDS * ID_BYTES:
+        raise ProtocolError(
+            f"message {type(message).__name__}, field ids: expected at most {MAX_IDS} ids, "
+            f"got {len(packed) // ID_BYTES}"
+        )
+    return split_ids(packed)

@@ -10,11 +10,14 @@ from fastworker.core.ids import split_ids
 from fastworker.core.records import (
     STATUS_CODES,
     STATUS_NUMBERS,
+    TERMINAL,
     Failure,
     FinishRow,
     JobRow,
     LaneKey,
+    TaskStatus,
 )
+from fastworker.errors import ProtocolError
 from fastworker.wire.messages import Assign, Finished, Outcome
 from fastworker.wire.options import options_to_map
 
@@ -54,7 +57,19 @@ def _finished(rows: Sequence[FinishRow]) -> Finished:
 
 
 def outcomes_fact(session: bytes, message: Outcome) -> Outcomes:
-    """What a subworker reports, as a fact."""
+    """What a subworker reports, as a fact.
+
+    Raises:
+        ProtocolError: a status that is no end, or a success without a value.
+    """
+    statuses = [STATUS_CODES[number] for number in message.statuses]
+    for at, status in enumerate(statuses):
+        if status not in TERMINAL:
+            raise ProtocolError(
+                f"message Outcome, field statuses: attempt {at} cannot end as {status.value}"
+            )
+        if status is TaskStatus.SUCCESS and message.values[at] is None:
+            raise ProtocolError(f"message Outcome, field values: success {at} has none")
     failures: dict[int, Failure] = {}
     for row in message.failures or ():
         index, type_name, text, traceback, reason = row
@@ -64,7 +79,7 @@ def outcomes_fact(session: bytes, message: Outcome) -> Outcomes:
         session=session,
         ids=split_ids(message.ids),
         tokens=message.tokens,
-        statuses=[STATUS_CODES[number] for number in message.statuses],
+        statuses=statuses,
         values=message.values,
         started_at=message.started_at,
         finished_at=message.finished_at,

@@ -22,7 +22,6 @@ from collections.abc import Callable
 
 import trio
 
-from fastworker.version import __version__
 from fastworker.core.dispatcher import Dispatcher
 from fastworker.core.records import Now
 from fastworker.errors import CannotCreate, InvalidOption, StoreBroken
@@ -39,6 +38,7 @@ from fastworker.server.roster import ConnectedRoster
 from fastworker.server.settings import ControlPlaneSettings
 from fastworker.store.opening import open_store
 from fastworker.store.thread import open_store_thread
+from fastworker.version import __version__
 from fastworker.wire.addresses import Address, parse_address
 from fastworker.wire.messages import Bye
 

@@ -63,11 +63,6 @@ class Inbox:
             await self._put_control.send(fact)
         self._something.set()
 
-    def put_nowait(self, fact: Fact) -> None:
-        """Hand over a control fact that nobody can wait for; the channel has room for it."""
-        self._put_control.send_nowait(fact)
-        self._something.set()
-
     def offer(self, fact: Submission, priority: int) -> None:
         """Hand over a submission.
 
@@ -85,10 +80,6 @@ class Inbox:
         depth.jobs += len(fact.ids)
         depth.size += size
         self._put_submission[priority].send_nowait(fact)
-        self._something.set()
-
-    def wake(self) -> None:
-        """Make the loop take a turn."""
         self._something.set()
 
     async def receive_batch(self, *, until: float) -> list[Fact]:

@@ -16,7 +16,6 @@ from typing import Final, TypeVar
 import trio
 from trio_websocket import HandshakeError, wrap_server_stream
 
-from fastworker.version import __version__
 from fastworker.core.records import MAX_PAYLOAD_BYTES
 from fastworker.errors import (
     AuthenticationFailed,
@@ -45,6 +44,7 @@ from fastworker.transport.websocket import (
     RECEIVE_BUFFER_BYTES,
     WebSocketFrames,
 )
+from fastworker.version import __version__
 from fastworker.wire.addresses import Address
 from fastworker.wire.codec import decode, encode
 from fastworker.wire.handshake import HANDSHAKE_FRAME_BYTES, ListenerHandshake

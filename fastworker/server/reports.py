@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fastworker.version import __version__
 from fastworker.core.records import JobView, TaskStatus
 from fastworker.errors import InvalidOption
 from fastworker.server.plane import Plane
 from fastworker.store.contract import JobFilter
+from fastworker.version import __version__
 from fastworker.wire.fields import OptionMap
 from fastworker.wire.messages import Fetched, Query, Report, Roster
 from fastworker.wire.views import view_to_map

@@ -17,7 +17,7 @@ from fastworker.core.facts import (
 )
 from fastworker.core.ids import split_ids
 from fastworker.core.names import check_name
-from fastworker.core.sessions import ALL_QUEUES
+from fastworker.core.records import ALL_QUEUES
 from fastworker.errors import FastWorkerError, ProtocolError
 from fastworker.server.clients import ClientPeer
 from fastworker.server.columns import outcomes_fact

@@ -17,7 +17,6 @@ from fastworker.wire.addresses import parse_address
 from fastworker.worker.settings import SubworkerSettings
 from fastworker.worker.subworker import run_subworker
 
-
 STDIN = 0
 
 
@@ -32,7 +31,6 @@ def main() -> int:
         token=told["token"],
         label=told["label"],
         task_modules=tuple(told["task_modules"]),
-        queues=("*",),
         concurrency=told["concurrency"],
         threads=told["threads"],
         processes=told["processes"],

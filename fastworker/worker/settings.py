@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from fastworker.core.records import ALL_QUEUES
 from fastworker.wire.addresses import Address
 
 
@@ -29,7 +30,7 @@ class SubworkerSettings:
     token: Callable[[Address], str] | str
     label: str
     task_modules: Sequence[str]
-    queues: Sequence[str] = ("default",)
+    queues: Sequence[str] = (ALL_QUEUES,)
     concurrency: int = 100
     threads: int = 32
     processes: int = 1

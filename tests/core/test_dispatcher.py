@@ -229,7 +229,9 @@ def test_restart_gives_grace_and_returning_subworker_keeps_what_it_claims() -> N
     held, unsent = assigned(plane.turn(submission(ids)))
     plane = plane.restart()
     plane.turn(seconds=LEASE / 2)
-    commands = plane.turn(registration(ONE, slots=2, claims=[(held.id, held.token), (b"x" * 16, 7)]))
+    commands = plane.turn(
+        registration(ONE, slots=2, claims=[(held.id, held.token), (b"x" * 16, 7)])
+    )
     (answer,) = only(commands, AnswerRegistration)
     assert answer.stale == [7]
     # What never reached it is handed out again, and that does not count as an attempt.
@@ -275,13 +277,14 @@ def test_at_most_once_job_is_never_prefetched() -> None:
     assert len(sent) == 1
 
 
-def test_drain_returns_jobs_uncounted() -> None:
+@pytest.mark.parametrize("started", [0, 1])
+def test_drain_returns_jobs_uncounted(started: int) -> None:
     plane = Plane()
     plane.turn(registration(ONE, slots=1))
     (job,) = assigned(plane.turn(submission(new_ids(1))))
     plane.turn(registration(TWO, slots=1))
     plane.turn(Disconnection(ONE, "connection"))
-    (again,) = assigned(plane.turn(Handbacks(ONE, [job.id], [job.token], [0], "drain")), TWO)
+    (again,) = assigned(plane.turn(Handbacks(ONE, [job.id], [job.token], [started], "drain")), TWO)
     assert again.attempts == 1
 
 
@@ -452,3 +455,14 @@ def test_long_jobs_are_not_sent_ahead_and_short_ones_are() -> None:
         if len(plane.dispatcher.memory.sessions[ONE].held) == 50:
             return
     raise AssertionError("short jobs were never sent ahead")
+
+
+def test_backlog_in_the_store_is_fetched_at_once_when_a_subworker_comes() -> None:
+    plane = Plane()
+    ids = new_ids(10)
+    plane.turn(submission(ids))
+    plane = plane.restart()
+    plane.turn(registration(ONE, slots=3))
+    assert plane.dispatcher.next_wakeup()[0] <= plane.now.monotonic
+    assert [job.id for job in assigned(plane.turn())] == ids[:3]
+    assert plane.dispatcher.next_wakeup()[0] > plane.now.monotonic

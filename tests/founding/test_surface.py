@@ -12,7 +12,7 @@ from tests.support.cluster import Cluster
 
 pytestmark = pytest.mark.process
 
-SNIPPET = '''\
+SNIPPET = """\
 import sys
 from fastworker import Client, TaskPriority, TaskStatus, open_callback_listener, task
 from shop import add, countdown, fan_out, fan_out_blocking, on_trio, order
@@ -67,7 +67,7 @@ async def main() -> None:
 
 
 {run}
-'''
+"""
 RUNS = {
     "asyncio": "import asyncio; asyncio.run(main())",
     "uvloop": "import uvloop; uvloop.run(main())",

@@ -23,6 +23,7 @@ MODULE = "survival_workload"
 LONG_LEASE = 15.0
 """Longer than any outage in these tests: a lease that expires is an error."""
 SHORT_LEASE = 3.0
+BEATS_PER_LEASE = 3
 
 SLOTS = ("--concurrency", "12", "--threads", "6")
 """Few, so that jobs wait at every place on their way."""
@@ -46,6 +47,8 @@ class Site(Cluster):
         self.applications: dict[str, Member] = {}
         self.deaths: dict[int, float] = {}
         """When (monotonic) a process was killed that may have run task code, by its id."""
+        self.expiries: dict[int, float] = {}
+        """The earliest moment at which the lease on the jobs of a living runner may end."""
         self.dial_address = self.address
 
     # --- starting --------------------------------------------------------------------------
@@ -147,6 +150,17 @@ class Site(Cluster):
             with suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
 
+    def freeze_worker(self, name: str) -> None:
+        """SIGSTOP of a subworker alone for longer than its lease; its runners go on meanwhile."""
+        worker = self.workers[name]
+        lapse = time.monotonic() + self.lease_seconds * (1 - 1 / BEATS_PER_LEASE)
+        self.expiries.update(dict.fromkeys(worker.children(), lapse))
+        worker.signal(signal.SIGSTOP)
+        try:
+            self.pause(1.2 * self.lease_seconds, 1.5 * self.lease_seconds)
+        finally:
+            worker.signal(signal.SIGCONT)
+
     def kill_application(self, name: str) -> None:
         """kill -9, and start it again on its ledger."""
         self.applications[name].kill()
@@ -207,6 +221,8 @@ class Site(Cluster):
         and subworker live and are connected none expires at all.
         """
         if (death := self.deaths.get(first.pid)) is not None and death <= second.at:
+            return True
+        if (lapse := self.expiries.get(first.pid)) is not None and lapse <= second.at:
             return True
         restarts = [at for at in self.plane_starts[1:] if at + self.lease_seconds <= second.at]
         return any(first.at < at + self.lease_seconds for at in restarts)

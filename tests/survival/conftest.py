@@ -39,3 +39,5 @@ def site(tmp_path: Path, seed: int) -> Iterator[Site]:
     print(f"repeat with --survival-seed {seed}")
     with Site(tmp_path, seed) as site:
         yield site
+        site.close()
+        print(site.logs())  # shown with a test that failed

@@ -52,6 +52,15 @@ def test_client_killed_while_it_submits(site: Site) -> None:
     site.check()
 
 
+def test_subworker_frozen_beyond_its_lease(site: Site) -> None:
+    site.lease_seconds = SHORT_LEASE
+    site.start_all("one", "two")
+    site.pause(0.3, 0.6)
+    site.freeze_worker("one")
+    site.drain()
+    site.check()
+
+
 def test_everything_killed_at_random(site: Site) -> None:
     site.lease_seconds = SHORT_LEASE
     site.start_all("one", "two", applications=2)

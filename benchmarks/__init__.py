@@ -1,0 +1,10 @@
+"""The instrument that measures fastworker: ``python -m benchmarks --help``.
+
+Real processes through the command line, a token, default retention, results read back and checked::
+
+    __main__.py   the command line: rounds, alternation of versions, what is written where
+    cluster.py    a control plane and a subworker of one interpreter, and their process ids
+    load.py       the client: runs under the interpreter that is measured, measures, writes JSON
+    load_tasks.py the tasks that the jobs run
+    report.py     medians, ratios, the table
+"""

@@ -1,0 +1,20 @@
+"""The tasks of the benchmarks. They are copied to where the measured processes run."""
+
+from __future__ import annotations
+
+import time
+
+from fastworker import task
+
+
+@task
+async def add(x: int, y: int) -> int:
+    """The no-op: nothing but the way there and back."""
+    return x + y
+
+
+@task
+def nap(seconds: float) -> float:
+    """A job that waits; returns how long it was asked to."""
+    time.sleep(seconds)
+    return seconds

@@ -1,0 +1,206 @@
+"""Where callers hand in submissions and questions and wait for their answers.
+
+The half of a connection that faces the client: it never touches a transport. The other half,
+`connection`, takes what waits here and brings the answers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from typing import Final
+
+import anyio
+
+from fastworker.client.outbox import Outbox
+from fastworker.client.requests import Request, Requests
+from fastworker.client.results import Watched, Watches
+from fastworker.client.submissions import Submission
+from fastworker.core.ids import ID_BYTES
+from fastworker.errors import ClientNotReady, ControlPlaneUnavailable, FastWorkerError
+from fastworker.wire import messages as m
+
+WATCHES_PER_MESSAGE: Final = 8_000
+"""Ids in one message: 128 KB, half of what one WebSocket message may hold."""
+
+
+class Desk:
+    """Everything that waits to be sent or answered; lives in one event loop.
+
+    Args:
+        places: where the connection goes, for messages.
+        watches: outlives the connection, as handles do.
+    """
+
+    def __init__(
+        self, *, places: str, watches: Watches, outbox_jobs: int, outbox_bytes: int
+    ) -> None:
+        numbers = itertools.count(1)
+        self.outbox = Outbox(
+            limit_jobs=outbox_jobs,
+            limit_bytes=outbox_bytes,
+            numbers=numbers,
+            group_ids=lambda: os.urandom(ID_BYTES),
+        )
+        self.requests = Requests(numbers)
+        self.watches = watches
+        self.problem: FastWorkerError | None = None
+        """Why there is no connection, while there is none."""
+        self._places = places
+        self._control: list[m.Message] = []
+        self._standing = False
+        self._stopping = False
+        self._wake = anyio.Event()
+        self._alarm = anyio.Event()
+        self._alarm_at: float | None = None
+        self._room = anyio.Event()
+
+    @property
+    def is_standing(self) -> bool:
+        """Whether there is a connection just now."""
+        return self._standing
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether anything handed in now would be worked on."""
+        return not self._stopping
+
+    async def accept(self, submission: Submission, watched: list[Watched]) -> None:
+        """Hand in a submission and wait until it is accepted.
+
+        On cancellation it is not sent any more; if it was, it may be accepted all the same.
+
+        Args:
+            watched: its jobs, if their ends are to be pushed.
+
+        Raises:
+            Rejected, Indeterminate, ControlPlaneUnavailable: by its deadline, or at a refusal.
+        """
+        await self.wait_for_room(submission)
+        await self.wait_accepted(submission, watched, self.post(submission, watched))
+
+    async def wait_for_room(self, submission: Submission) -> None:
+        """Wait until the outbox has room for a submission, at most until its deadline."""
+        jobs = len(submission.jobs.ids)
+        while not self.outbox.has_room(jobs, submission.size):
+            with anyio.move_on_after(submission.deadline - anyio.current_time()) as scope:
+                await self._room.wait()
+            if scope.cancelled_caught:
+                raise submission.late_error("the client's outbox is full of unsent submissions")
+        self._check_usable()
+
+    async def wait_accepted(
+        self, submission: Submission, watched: list[Watched], done: anyio.Event
+    ) -> None:
+        """The second half of `accept`, for what has been handed in with `post`."""
+        try:
+            await done.wait()
+        finally:
+            self.give_up(submission, watched)
+        if submission.error is not None:
+            raise submission.error
+
+    def give_up(self, submission: Submission, watched: list[Watched]) -> None:
+        """Forget a submission; if it is accepted already, nothing happens."""
+        self.outbox.abandon(submission)
+        if submission.error is not None:
+            self.watches.remove(watched)
+            self._after_answers()
+
+    def post(self, submission: Submission, watched: list[Watched]) -> anyio.Event:
+        """Hand in a submission; the event is set when its ``error`` (or None) is final."""
+        done = anyio.Event()
+
+        def on_done() -> None:
+            # Here and not in the caller, who runs later: a connection that is lost in between
+            # must know what to watch again.
+            if submission.error is None and submission.watch:
+                for job in watched:
+                    job.subscribed = True
+                if submission.resent:  # its end may have been pushed to the connection before
+                    self._watch([job.id for job in watched if job.ending is None])
+            done.set()
+
+        submission.on_done = on_done
+        self.outbox.add(submission)
+        self._check_alarm()
+        self._wake.set()
+        return done
+
+    async def ask(self, build: Callable[[int], m.Message], *, timeout_seconds: float) -> m.Message:
+        """Ask and wait for the answer.
+
+        Raises:
+            ControlPlaneUnavailable: none came in time.
+            FastWorkerError: the answer was a refusal, or the client was stopped.
+        """
+        self._check_usable()
+        request = self.requests.ask(build)
+        done = anyio.Event()
+        request.on_done = done.set
+        self._wake.set()
+        try:
+            with anyio.move_on_after(timeout_seconds):
+                await done.wait()
+        finally:
+            self.requests.close(request)
+        if request.error is not None:
+            raise request.error
+        if request.answer is None:
+            raise self._unanswered(request, timeout_seconds)
+        return request.answer
+
+    def _unanswered(self, request: Request, timeout_seconds: float) -> FastWorkerError:
+        what = type(request.message).__name__
+        return ControlPlaneUnavailable(
+            f"{what} was not answered within {timeout_seconds:g} s: {self.standing_text()}"
+        )
+
+    def subscribe(self, jobs: list[Watched]) -> None:
+        """Have the ends of these jobs pushed; those subscribed already are passed over."""
+        new = [job for job in jobs if not job.subscribed and self.watches.add(job)]
+        for job in new:
+            job.subscribed = True
+        self._watch([job.id for job in new])
+
+    def _watch(self, ids: list[bytes]) -> None:
+        if ids and self._standing:
+            self._control += watch_messages(ids)
+            self._wake.set()
+
+    def send(self, message: m.Message) -> None:
+        """Send a message that means nothing on a later connection; dropped if there is none."""
+        if self._standing:
+            self._control.append(message)
+            self._wake.set()
+
+    def standing_text(self) -> str:
+        """How the connection stands, as a clause for error messages."""
+        if self._standing:
+            return f"connected to {self._places}, but no answer came"
+        if self.problem is not None:
+            return str(self.problem)
+        return f"no connection to {self._places} yet"
+
+    def _check_usable(self) -> None:
+        if not self.is_usable:
+            raise ClientNotReady("this client has been stopped; start it again to use it")
+
+    def _check_alarm(self) -> None:
+        moment = self.outbox.next_moment()
+        if moment is not None and (self._alarm_at is None or moment < self._alarm_at):
+            self._alarm_at = moment
+            self._alarm.set()
+
+    def _after_answers(self) -> None:
+        self._room.set()
+        self._room = anyio.Event()
+        self._check_alarm()
+        if self.outbox.has_something_to_send:
+            self._wake.set()
+
+
+def watch_messages(ids: list[bytes]) -> list[m.Message]:
+    starts = range(0, len(ids), WATCHES_PER_MESSAGE)
+    return [m.Watch(b"".join(ids[start : start + WATCHES_PER_MESSAGE])) for start in starts]
