@@ -86,7 +86,8 @@ class Meter:
 
 def check(results: Sequence[object], expected: Sequence[object]) -> None:
     """Every result is the one of its own job."""
-    assert list(results) == list(expected), f"wrong results, of {len(results)}"
+    if list(results) != list(expected):
+        raise AssertionError(f"wrong results: {len(results)} of {len(expected)} jobs")
 
 
 async def bulk(client: Client, meter: Meter, jobs: int) -> None:
@@ -153,8 +154,9 @@ async def idle_latency(client: Client, meter: Meter, jobs: int) -> None:
         for x in range(jobs):
             began = time.perf_counter()
             handle = await client.submit("add", x, 1)
-            assert await handle.result() == x + 1
+            result = await handle.result()
             seconds.append(time.perf_counter() - began)
+            check([result], [x + 1])
     meter.note_latencies("idle", seconds)
 
 
@@ -164,9 +166,10 @@ async def paced_latency(client: Client, meter: Meter, jobs: int, per_second: flo
 
     async def one(due: float) -> None:
         handle = await client.submit("nap", NAP_SECONDS)
-        assert await handle.result() == NAP_SECONDS
+        result = await handle.result()
         # From the moment it was due: a late start is a delay too.
         seconds.append(time.perf_counter() - due - NAP_SECONDS)
+        check([result], [NAP_SECONDS])
 
     async with meter.cpu_per_job("paced", jobs), asyncio.TaskGroup() as group:
         began = time.perf_counter()

@@ -1,19 +1,38 @@
-"""What the documents show runs: README, tutorial and examples, against real processes."""
+"""What the documents show runs: README, tutorial and every how-to page, against real processes.
+
+In a how-to page a block says in its first line what it is: ``# tasks.py`` is loaded by the
+workers, ``# app.py`` is a program, ``# fastworker.toml`` is in force where the page's programs
+run. A ``text`` block after a program is what it prints. In a ``console`` block each line that
+begins with ``$`` is run, and what follows is what it prints; ``…`` stands for anything.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from fastworker.config.settings import DEFAULTS, OPTIONS, flag_name, variable_name
 from tests.support.cluster import Cluster
 
 ROOT = Path(__file__).parent.parent
+HOW_TO = ROOT / "docs" / "how-to"
 PROGRAM_SECONDS = 90
 """Longer than any of these programs takes on a busy machine, shorter than a test may take."""
+
+TESTED_ELSEWHERE = {"deploy", "fastapi", "testing"}
+"""By tests/examples and tests/integrations: they need more than a cluster."""
+
+PAGES = sorted(page.stem for page in HOW_TO.glob("*.md") if page.stem not in TESTED_ELSEWHERE)
+
+LONGEST_PAGE_LINES = 80
 
 CALL_APPLICATION = """
 import asyncio
@@ -37,36 +56,142 @@ async def drive():
 asyncio.run(drive())
 """
 
-pytestmark = pytest.mark.process
+
+class Block(NamedTuple):
+    """One fenced block of a document."""
+
+    language: str
+    text: str
+
+    def is_file(self, name: str) -> bool:
+        return self.text.startswith(f"# {name}\n")
+
+
+def blocks_of(path: Path) -> list[Block]:
+    fenced = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    return [Block(*found.groups()) for found in fenced.finditer(path.read_text("utf-8"))]
 
 
 def python_blocks(document: str) -> list[str]:
-    text = (ROOT / document).read_text("utf-8")
-    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [block.text for block in blocks_of(ROOT / document) if block.language == "python"]
 
 
-def run_program(cluster: Cluster, source: str) -> str:
-    """Run it in the cluster's folder as an application would be; what it prints."""
-    finished = subprocess.run(
-        [sys.executable, "-c", source],
-        cwd=cluster.folder,
-        env=cluster.client_environment(),
+def all_tasks() -> str:
+    """The tasks of every document as one module: a worker loads one ``tasks``."""
+    found = [python_blocks(document)[0] for document in ("README.md", "docs/tutorial.md")]
+    for page in PAGES:
+        found += [b.text for b in blocks_of(HOW_TO / f"{page}.md") if b.is_file("tasks.py")]
+    return "\n\n".join(found)
+
+
+def run(cluster: Cluster, command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run it as a user of the cluster would: ``fastworker`` and the tasks can be found."""
+    environment = cluster.client_environment()
+    environment["PYTHONPATH"] = f"{environment['PYTHONPATH']}:{cluster.folder}"
+    environment["PATH"] = f"{cluster.folder / 'bin'}:{os.environ['PATH']}"
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
         capture_output=True,
         text=True,
         timeout=PROGRAM_SECONDS,
     )
+
+
+def run_program(cluster: Cluster, source: str, folder: Path) -> str:
+    """Run a program as an application would be; what it prints."""
+    # The documents speak of the default port.
+    source = source.replace("127.0.0.1:5555", cluster.address.removeprefix("tcp://"))
+    finished = run(cluster, [sys.executable, "-c", source], folder)
     assert finished.returncode == 0, finished.stderr
     return finished.stdout
 
 
+def run_console(cluster: Cluster, text: str, folder: Path) -> None:
+    """Run each command of a console block and compare what it prints."""
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        command, _, expected = part.partition("\n")
+        finished = run(cluster, ["sh", "-c", command], folder)
+        pattern = ".*".join(map(re.escape, expected.strip("\n").split("…")))
+        printed = finished.stdout.strip("\n")
+        assert re.fullmatch(pattern, printed), f"{command}\n{printed}\n{finished.stderr}"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One control plane and one subworker, with the tasks of all documents."""
+    folder = tmp_path_factory.mktemp("documents")
+    command = folder / "bin" / "fastworker"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m fastworker "$@"\n')
+    command.chmod(0o755)
+    with Cluster(folder, tasks=all_tasks(), module="tasks") as cluster:
+        cluster.control_plane()
+        cluster.subworker("sw1")
+        yield cluster
+
+
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("document", "call"),
     [("README.md", CALL_APPLICATION), ("docs/tutorial.md", CALL_TYPED)],
 )
-def test_document_does_what_it_shows(tmp_path: Path, document: str, call: str) -> None:
-    tasks, script, application = python_blocks(document)
-    with Cluster(tmp_path, tasks=tasks, module="tasks") as cluster:
-        cluster.control_plane()
-        cluster.subworker("sw1")
-        assert run_program(cluster, script).split()[-1] == "5"
-        assert run_program(cluster, application + call) == "total 5\n"
+def test_document_does_what_it_shows(cluster: Cluster, document: str, call: str) -> None:
+    _, script, application = python_blocks(document)
+    assert run_program(cluster, script, cluster.folder).split()[-1] == "5"
+    assert run_program(cluster, application + call, cluster.folder) == "total 5\n"
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("page", PAGES)
+def test_page_does_what_it_shows(cluster: Cluster, tmp_path: Path, page: str) -> None:
+    blocks = [*blocks_of(HOW_TO / f"{page}.md"), Block("", "")]
+    for block in blocks:
+        if block.is_file("fastworker.toml"):
+            (tmp_path / "fastworker.toml").write_text(block.text)
+    executed = 0
+    for block, following in zip(blocks, blocks[1:], strict=False):
+        if block.is_file("app.py"):
+            printed = run_program(cluster, block.text, tmp_path)
+            assert following.language == "text", "show what the program prints"
+            assert printed.splitlines() == following.text.splitlines()
+            executed += 1
+        elif block.language == "console":
+            run_console(cluster, block.text, tmp_path)
+            executed += 1
+    assert executed, "every page has an example that runs"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_is_short(page: str) -> None:
+    lines = (HOW_TO / f"{page}.md").read_text("utf-8").splitlines()
+    assert len(lines) <= LONGEST_PAGE_LINES
+
+
+def test_python_blocks_that_are_not_run_are_marked_py() -> None:
+    for page in PAGES:
+        for block in blocks_of(HOW_TO / f"{page}.md"):
+            if block.language == "python":
+                assert block.is_file("tasks.py") or block.is_file("app.py"), page
+
+
+def test_the_reference_has_every_setting_as_it_is() -> None:
+    reference = (ROOT / "docs" / "reference-settings.md").read_text("utf-8")
+    rows = [line for line in reference.splitlines() if "`FASTWORKER_" in line]
+    assert rows == [setting_row(name) for name in OPTIONS]
+
+
+def setting_row(name: str) -> str:
+    """The line of the reference's table for one setting."""
+    option = OPTIONS[name]
+    flag = f"`{flag_name(name)}`" if option.has_flag else "–"
+    key = f"`{name}`" if option.in_files else "–"
+    default = DEFAULTS[name]
+    if default is None or default == ():
+        shown = "–"
+    elif isinstance(default, tuple):
+        shown = f"`{','.join(default)}`"
+    else:
+        shown = f"`{str(default).lower().removesuffix('.0')}`"
+    return f"| {flag} | `{variable_name(name)}` | {key} | {shown} | {option.help} |"

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from fastworker.config import INSECURE_TOKEN, Settings, configured_token
-from fastworker.errors import ControlPlaneUnavailable, FastWorkerError
 from fastworker.logs import configure_logging
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def connected_client(settings: Settings) -> Iterator[BlockingClient]:
     """Give a client that is connected.
 
     Raises:
-        ControlPlaneUnavailable: none was reached within a few seconds.
+        ControlPlaneUnavailable: none was reached, at the first try or within a few seconds.
         AuthenticationFailed: it was reached and refused the token.
     """
     from fastworker.client.blocking import BlockingClient
@@ -33,13 +32,7 @@ def connected_client(settings: Settings) -> Iterator[BlockingClient]:
         token=_token(settings),
         submit_timeout=CONNECT_SECONDS,
     ) as client:
-        try:
-            client.wait_connected(CONNECT_SECONDS)
-        except ControlPlaneUnavailable as error:
-            # The cause names the address and what to do.
-            if isinstance(error.__cause__, FastWorkerError):
-                raise error.__cause__ from None
-            raise
+        client.wait_connected(CONNECT_SECONDS, retry=False)
         yield client
 
 

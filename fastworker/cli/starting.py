@@ -62,9 +62,9 @@ def control_plane_settings(
     """
     from fastworker.server.settings import ControlPlaneSettings
 
-    listening = [
-        parse_address(address) for address in (settings.base_address, settings.discovery_address)
-    ]
+    base = parse_address(settings.base_address)
+    discovery = _discovery_beside(base, parse_address(settings.discovery_address))
+    listening = [base, discovery]
     token = configured_token(settings)
     warning = check_listen_safety(
         listening,
@@ -82,7 +82,7 @@ def control_plane_settings(
     )
     asked = ControlPlaneSettings(
         base_address=settings.base_address,
-        discovery_address=settings.discovery_address,
+        discovery_address=str(discovery),
         advertise=settings.advertise,
         store=None if settings.durability == "memory" else settings.state_folder(cwd),
         durability=settings.durability,
@@ -100,6 +100,17 @@ def control_plane_settings(
         async_runtime=settings.async_runtime,
     )
     return asked, warning
+
+
+def _discovery_beside(base: Address, discovery: Address) -> Address:
+    """Where to listen for discovery: unless told otherwise, on the host of the base address.
+
+    So that one setting, the base address, is enough to be reachable from other machines.
+    """
+    default = parse_address(Settings().discovery_address)
+    if discovery != default or base.is_loopback:
+        return discovery
+    return Address(base.host, discovery.port, base.tls)
 
 
 def _local_tokens(

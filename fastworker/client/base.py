@@ -175,22 +175,38 @@ class ClientBase:
         connection.request_stop()
         return Stopping(connection)
 
-    async def wait_connected(self, timeout: float | timedelta | None = None) -> None:  # noqa: ASYNC109
+    async def wait_connected(
+        self,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109
+        *,
+        retry: bool = True,
+    ) -> None:
         """Wait until there is a connection.
 
         Args:
             timeout: seconds or a timedelta; None waits as long as it takes.
+            retry: False gives up once every address has been tried.
 
         Raises:
+            AuthenticationFailed: raised at once; the client goes on trying.
+            UnsupportedVersion: raised at once; the client goes on trying.
             ControlPlaneUnavailable: there was none in time; its cause says why.
         """
         connection = self._usable()
         seconds = seconds_of(timeout, "timeout")
         with anyio.move_on_after(seconds):
-            await connection.connected.wait()
+            while not (
+                connection.connected.is_set()
+                or (connection.tried_all and (connection.refusal is not None or not retry))
+            ):
+                await connection.wait_tried()
         if not connection.is_usable:
             raise ClientNotReady("this client was stopped while it waited for a connection")
         if not connection.connected.is_set():
+            if connection.refusal is not None:
+                raise connection.refusal
+            if connection.problem is not None and not retry:
+                raise connection.problem
             raise ControlPlaneUnavailable(
                 f"not connected after {seconds:g} s: {connection.standing_text()}"
             ) from connection.problem

@@ -160,9 +160,11 @@ class BlockingClient:
     def _inner(self) -> Client:
         return self._ready()[1]
 
-    def wait_connected(self, timeout: float | timedelta | None = None) -> None:
+    def wait_connected(
+        self, timeout: float | timedelta | None = None, *, retry: bool = True
+    ) -> None:
         """See `Client.wait_connected`."""
-        self._run(partial(self._inner.wait_connected, timeout))
+        self._run(partial(self._inner.wait_connected, timeout, retry=retry))
 
     # --- submitting ------------------------------------------------------------------------
 

@@ -24,11 +24,13 @@ from fastworker.client.outbox import JOBS_PER_SUBMIT
 from fastworker.client.results import Watches
 from fastworker.core.ids import ID_BYTES
 from fastworker.errors import (
+    AuthenticationFailed,
     ClientNotReady,
     ControlPlaneUnavailable,
     FastWorkerError,
     PeerError,
     ProtocolError,
+    UnsupportedVersion,
 )
 from fastworker.wire import messages as m
 from fastworker.wire.codec import Assembler, UnknownMessage, decode, pack
@@ -66,6 +68,11 @@ class Connection(Desk):
         self.on_end: Callable[[], None] | None = None
         self.roster: m.Roster | None = None
         self.connected = anyio.Event()
+        self._tried = anyio.Event()
+        self.refusal: FastWorkerError | None = None
+        """Since the last connection one place refused us, and trying again will not change it."""
+        self.tried_all = False
+        """Every address has been tried, without success, since the last connection."""
         self.ended = anyio.Event()
         self.ended_for_threads = threading.Event()
         self.loop = loop
@@ -86,6 +93,10 @@ class Connection(Desk):
         """End it, from any thread; a second call does nothing."""
         self._stopping = True
         self.loop.call_soon_threadsafe(self._scope.cancel)
+
+    async def wait_tried(self) -> None:
+        """Wait until the next try to connect has succeeded or failed, or all has ended."""
+        await self._tried.wait()
 
     def introduce(self) -> None:
         """Say (again) who we are and what we want pushed, if there is a connection."""
@@ -113,6 +124,7 @@ class Connection(Desk):
         self.ended.set()
         self.ended_for_threads.set()
         self.connected.set()
+        self._tried.set()
         self._room.set()
         self.outbox.fail_all("the client was stopped")
         self.requests.fail_all(
@@ -132,10 +144,19 @@ class Connection(Desk):
                     logger.warning("not connected: %s; trying again", error)
                 self.problem = error
                 failures += 1
+                self._dial_failed(error, failures)
             else:
                 failures = 0
                 await self._use(dialled)
             await anyio.sleep(self._pause_seconds(failures))
+
+    def _dial_failed(self, error: FastWorkerError, failures: int) -> None:
+        """Tell who waits for the first connection when waiting has become pointless."""
+        if isinstance(error, AuthenticationFailed | UnsupportedVersion):
+            self.refusal = error
+        self.tried_all = failures >= self._dialler.count
+        self._tried.set()
+        self._tried = anyio.Event()
 
     def _pause_seconds(self, failures: int) -> float:
         doubled: float = RECONNECT_FIRST_SECONDS * 2.0 ** min(failures, 16)
@@ -149,7 +170,10 @@ class Connection(Desk):
         self._control += watch_messages(self.watches.open_subscriptions())
         self._standing = True
         self.problem = None
+        self.refusal, self.tried_all = None, False
         self.connected.set()
+        self._tried.set()
+        self._tried = anyio.Event()
         transport = dialled.transport
         try:
             async with anyio.create_task_group() as tasks:

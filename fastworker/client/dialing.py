@@ -76,6 +76,11 @@ class Dialler:
             return "the runner's channel"
         return ", ".join(map(str, self._addresses))
 
+    @property
+    def count(self) -> int:
+        """How many places there are to try."""
+        return 1 if self._opener is not None else len(self._addresses)
+
     async def dial(self) -> Dialled:
         """Connect to the next address.
 
@@ -96,7 +101,7 @@ class Dialler:
         except TimeoutError as error:
             raise _unreachable(address, f"no answer within {CONNECT_SECONDS:g} s") from error
         except OSError as error:
-            raise _unreachable(address, error.strerror or str(error)) from error
+            raise _unreachable(address, _why(error)) from error
         self._next -= 1  # a place that worked is tried first after the connection is lost
         return dialled
 
@@ -139,6 +144,15 @@ def _refusal(problem: Problem, address: Address) -> FastWorkerError:
     if problem.code == UnsupportedVersion.code:
         return UnsupportedVersion(text)
     return ControlPlaneUnavailable(text)
+
+
+def _why(error: OSError) -> str:
+    """What the system says; anyio's own sentence hides it."""
+    cause: BaseException | None = error.__cause__
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    inner = cause if isinstance(cause, OSError) and not error.strerror else error
+    return inner.strerror or str(inner)
 
 
 def _unreachable(address: Address, why: str) -> ControlPlaneUnavailable:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastworker.core.commands import Command, SettleCancel, WithdrawJobs
+from fastworker.core.commands import AcknowledgeOutcomes, Command, SettleCancel, WithdrawJobs
 from fastworker.core.endings import end_job
 from fastworker.core.facts import CancelRequest, Withdrawals
 from fastworker.core.memory import Draft, PendingCancel
+from fastworker.core.outcomes import holds
 from fastworker.core.questions import Known
 from fastworker.core.records import JobRow, Now, TaskStatus
 from fastworker.core.submissions import recorded_end
@@ -25,9 +26,12 @@ def cancel_jobs(draft: Draft, fact: CancelRequest, known: Known, now: Now) -> No
     for index, job_id in enumerate(fact.ids):
         job = draft.job(job_id)
         beyond_window = False
-        if job is None and (stored := known.jobs.get(job_id)) is not None and not stored.finish:
-            job = draft.changed.get(job_id) or stored.row
-            beyond_window = job.status is TaskStatus.QUEUED
+        if job is None:
+            stored = known.jobs.get(job_id)
+            job = draft.changed.get(job_id)
+            if job is None and stored is not None and not stored.finish:
+                job = stored.row
+            beyond_window = job is not None and job.status is TaskStatus.QUEUED
         if job is None or job_id in draft.finished:
             _settle_ended(draft, fact, index, known, now)
         elif job.status is TaskStatus.RUNNING:
@@ -77,7 +81,11 @@ def settle_withdrawals(draft: Draft, fact: Withdrawals, now: Now) -> None:
     for index, job_id in enumerate(fact.ids):
         pending = draft.memory.cancels.get(job_id)
         job = draft.job(job_id)
-        if job is None or job.token != fact.tokens[index] or job.status is not TaskStatus.RUNNING:
+        if (
+            job is None
+            or job.status is not TaskStatus.RUNNING
+            or not holds(job, fact.tokens[index], fact.session)
+        ):
             continue
         if fact.taken[index]:
             if session is not None:
@@ -90,3 +98,6 @@ def settle_withdrawals(draft: Draft, fact: Withdrawals, now: Now) -> None:
             ]
             draft.settled_cancels.append(job_id)
     draft.commands.extend(settled)
+    given = [token for token, taken in zip(fact.tokens, fact.taken, strict=True) if taken]
+    if given:
+        draft.commands.append(AcknowledgeOutcomes(fact.session, given, []))

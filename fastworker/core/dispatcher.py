@@ -210,7 +210,7 @@ class Dispatcher:
 def _answer_watch(draft: Draft, fact: WatchRequest, known: Known) -> None:
     answer = AnswerWatch(fact, [], [], [])
     for job_id in fact.ids:
-        if draft.job(job_id) is not None or job_id in draft.inserted:
+        if draft.job(job_id) is not None or job_id in draft.inserted or job_id in draft.changed:
             continue
         ended = submissions.recorded_end(draft, job_id, known)
         stored = known.jobs.get(job_id)

@@ -25,7 +25,7 @@ def record_outcomes(draft: Draft, fact: Outcomes, known: Known, now: Now) -> Non
         job = draft.job(job_id)
         if job is None and (stored := known.jobs.get(job_id)) is not None and not stored.finish:
             job = stored.row
-        if job is None or job.token != token or job_id in draft.finished:
+        if job is None or not holds(job, token, fact.session) or job_id in draft.finished:
             ended = recorded_end(draft, job_id, known)
             if ended is None or ended.token != token:
                 answer.stale.append(token)
@@ -52,6 +52,14 @@ def record_outcomes(draft: Draft, fact: Outcomes, known: Known, now: Now) -> Non
         _learn_run_times(session, fact, pools)
 
 
+def holds(job: JobRow, token: int, session: bytes) -> bool:
+    """Whether a subworker speaks for this attempt: tokens are numbers, which anybody can guess.
+
+    A job that waits again after its lease ran out has no holder; whoever had it last knows both.
+    """
+    return job.token == token and job.session in (None, session)
+
+
 def _learn_run_times(session: Session, fact: Outcomes, pools: set[int]) -> None:
     """Batches of one kind of jobs teach how long they run; mixed ones would mislead."""
     if len(pools) != 1:
@@ -69,16 +77,25 @@ def note_starts(draft: Draft, fact: Starts) -> None:
     """Write down when long attempts really started."""
     for index, job_id in enumerate(fact.ids):
         job = draft.job(job_id)
-        if job is not None and job.status is TaskStatus.RUNNING and job.token == fact.tokens[index]:
+        if (
+            job is not None
+            and job.status is TaskStatus.RUNNING
+            and holds(job, fact.tokens[index], fact.session)
+        ):
             draft.move(job, job._replace(started_at=fact.started_at[index]), keep=True)
 
 
 def take_back(draft: Draft, fact: Handbacks, now: Now) -> None:
-    """Leases a subworker gives up: its runner died, or it drains."""
+    """Leases a subworker gives up: its runner died, or it drains. Acknowledged once stored."""
+    draft.commands.append(AcknowledgeOutcomes(fact.session, list(fact.tokens), []))
     session = draft.memory.sessions.get(fact.session)
     for index, job_id in enumerate(fact.ids):
         job = draft.job(job_id)
-        if job is None or job.status is not TaskStatus.RUNNING or job.token != fact.tokens[index]:
+        if (
+            job is None
+            or job.status is not TaskStatus.RUNNING
+            or not holds(job, fact.tokens[index], fact.session)
+        ):
             # Said again after a reconnection; a newer lease on the same job is not touched.
             continue
         if session is not None:

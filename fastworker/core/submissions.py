@@ -66,6 +66,9 @@ def _is_repeat(draft: Draft, job_id: bytes, known: Known) -> bool:
     return (
         job_id in draft.inserted
         or draft.job(job_id) is not None
+        # What this very turn has ended, or sent out of memory, was not asked of the store.
+        or job_id in draft.finished
+        or job_id in draft.changed
         or job_id in known.jobs
         or draft.memory.recent.get(job_id) is not None
     )
@@ -77,7 +80,7 @@ def _answer_repeat(
     """A repeat is accepted again, harmlessly, unless the id belongs to another task."""
     job_id = answer.fact.ids[index]
     ended = draft.finished.get(job_id) or draft.memory.recent.get(job_id)
-    row = draft.inserted.get(job_id) or draft.job(job_id)
+    row = draft.inserted.get(job_id) or draft.job(job_id) or draft.changed.get(job_id)
     stored = known.jobs.get(job_id)
     if stored is not None:
         row, ended = row or stored.row, ended or stored.finish

@@ -6,6 +6,7 @@ group may span several `Submit`s (it goes through as a whole). Every `Submit` ge
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -27,6 +28,9 @@ from fastworker.wire.options import map_to_options
 
 MAX_GROUP_JOBS: Final = 10_000
 MAX_GROUP_BYTES: Final = 8 * 1024 * 1024
+REFUSED_GROUPS: Final = 64
+"""Per connection: what is still on its way of a refused group is refused, too."""
+
 MAX_OPEN_GROUPS: Final = 8
 """Per connection: a group is held in memory until its last message has come."""
 
@@ -102,6 +106,7 @@ class Intake:
         self._complete = complete
         self._tenant = tenant
         self._groups: dict[bytes, _Group] = {}
+        self._refused: OrderedDict[bytes, CallerError] = OrderedDict()
 
     def receive(self, message: Submit) -> None:
         """Take one `Submit`; its answer comes now or later through ``send``."""
@@ -174,12 +179,17 @@ class Intake:
         wrong: dict[int, CallerError],
     ) -> None:
         group_id, total = message.group, message.group_total
+        if not ids:
+            raise ProtocolError("message Submit, field ids: expected at least one job of its group")
         if group_id is None or total is None or not 0 < total <= MAX_GROUP_JOBS:
             raise ProtocolError(
                 f"message Submit, field group_total: expected 1 to {MAX_GROUP_JOBS}, got {total}"
             )
         group = self._groups.get(group_id)
         if group is None:
+            if (refused := self._refused.get(group_id)) is not None:
+                _refuse_all(Origin(self._peer, [(answer, range(len(ids)))]), refused)
+                return
             if len(self._groups) >= MAX_OPEN_GROUPS:
                 raise ProtocolError(f"more than {MAX_OPEN_GROUPS} groups are open at once")
             origin = Origin(self._peer, [])
@@ -202,9 +212,15 @@ class Intake:
 
     def _refuse_group(self, group_id: bytes, error: CallerError) -> None:
         group = self._groups.pop(group_id)
-        group.origin.settle(
-            [Refusal(index, error.code, str(error)) for index in range(len(group.fact.ids))]
-        )
+        self._refused[group_id] = error
+        if len(self._refused) > REFUSED_GROUPS:
+            self._refused.popitem(last=False)
+        _refuse_all(group.origin, error)
+
+
+def _refuse_all(origin: Origin, error: CallerError) -> None:
+    count = sum(len(indices) for _, indices in origin.parts)
+    origin.settle([Refusal(index, error.code, str(error)) for index in range(count)])
 
 
 def _by_priority(

@@ -126,6 +126,8 @@ class ClientPeer(Watcher):
 
     def _introduce(self, message: Introduce) -> None:
         roster = self._plane.roster
+        if self.client_id not in (None, message.client):
+            raise ProtocolError("message Introduce, field client: it is another one than before")
         self.client_id = message.client
         if message.callbacks:
             roster.clients_by_id[message.client] = self
@@ -163,9 +165,10 @@ class ClientPeer(Watcher):
 
     def _complete(self, options: JobOptions) -> JobOptions:
         if options.callback is None:
-            if self._parent is None:
+            # What only this side may write is never taken from the wire.
+            if options.parent == self._parent and options.callback_token is None:
                 return options
-            return dataclasses.replace(options, parent=self._parent)
+            return dataclasses.replace(options, parent=self._parent, callback_token=None)
         if options.callback.startswith("client:"):
             if self.client_id is None or options.callback != f"client:{self.client_id.hex()}":
                 raise Forbidden("a callback over a connection goes to the submitter's own only")

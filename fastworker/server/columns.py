@@ -8,6 +8,7 @@ from typing import Final
 from fastworker.core.facts import Outcomes
 from fastworker.core.ids import split_ids
 from fastworker.core.records import (
+    MAX_PAYLOAD_BYTES,
     STATUS_CODES,
     STATUS_NUMBERS,
     TERMINAL,
@@ -60,8 +61,12 @@ def outcomes_fact(session: bytes, message: Outcome) -> Outcomes:
     """What a subworker reports, as a fact.
 
     Raises:
-        ProtocolError: a status that is no end, or a success without a value.
+        ProtocolError: a status that is no end, a success without a value, or one too large.
     """
+    if max((len(value) for value in message.values if value), default=0) > MAX_PAYLOAD_BYTES:
+        raise ProtocolError(
+            f"message Outcome, field values: expected at most {MAX_PAYLOAD_BYTES} bytes each"
+        )
     statuses = [STATUS_CODES[number] for number in message.statuses]
     for at, status in enumerate(statuses):
         if status not in TERMINAL:

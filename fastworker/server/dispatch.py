@@ -16,6 +16,7 @@ from fastworker.core.dispatcher import Dispatcher, Staged
 from fastworker.core.facts import Fact, Renewals, Submission
 from fastworker.core.questions import Known, Questions
 from fastworker.core.records import Now, Saves
+from fastworker.errors import InternalError
 from fastworker.server.inbox import Inbox
 from fastworker.store.contract import DuplicateJob, NoSpace
 
@@ -61,6 +62,7 @@ async def dispatch_forever(
 
     Raises:
         StoreBroken: a write failed indeterminately; nothing more may be acknowledged.
+        InternalError: core and store disagree about which jobs there are.
     """
     kept_back: list[Fact] = []
     while True:
@@ -100,6 +102,8 @@ async def _take_turn(
         except DuplicateJob:
             # A "first try" that was none, after all: ask about every id.
             dispatcher.drop(staged)
+            if suspicious:
+                raise InternalError("a job that the store has was taken for a new one") from None
             suspicious = True
         except NoSpace:
             dispatcher.drop(staged)

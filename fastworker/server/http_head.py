@@ -6,7 +6,9 @@ what is not a plain upgrade to our protocol never gets further.
 
 from __future__ import annotations
 
+from base64 import b64decode
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -99,24 +101,55 @@ def parse_head(raw: bytes) -> Head:
     return Head(parts[0], parts[1], headers, raw)
 
 
-def check_upgrade(head: Head) -> None:
+def check_upgrade(head: Head, *, loopback: bool = False) -> None:
     """Refuse what is not an upgrade to our protocol from a program or a page of ours.
+
+    Args:
+        loopback: the connection came over the loopback interface.
 
     Raises:
         BadHead: with the status that says what is missing.
     """
     if not head.is_upgrade:
         raise BadHead(426, "Upgrade Required")
-    if head.method != "GET" or "sec-websocket-key" not in head.headers:
+    if head.method != "GET" or not _is_key(head.headers.get("sec-websocket-key", "")):
         raise BadHead(400, "Bad Request")
     if "host" not in head.headers:
         raise BadHead(400, "Bad Request")
-    if urlsplit(head.path).query:
+    if "?" in head.path:
         # Secrets end up in query strings, and query strings in logs.
         raise BadHead(400, "Bad Request")
     origin = head.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != head.headers["host"]:
+    if origin is not None and not _is_own_page(origin, head.headers["host"], loopback=loopback):
         raise BadHead(403, "Forbidden")
+
+
+def _is_key(text: str) -> bool:
+    """Whether it is the base64 of 16 bytes."""
+    try:
+        return len(b64decode(text, validate=True)) == 16
+    except ValueError:
+        return False
+
+
+def _is_own_page(origin: str, host: str, *, loopback: bool) -> bool:
+    """Whether a page of this very server asks: browsers say where a page came from."""
+    try:
+        page = urlsplit(origin)
+        name = page.hostname or ""
+    except ValueError:
+        return False
+    if page.netloc != host:
+        return False
+    # A name of somebody's that suddenly means 127.0.0.1 is how a foreign page gets in here.
+    return not loopback or name == "localhost" or _is_loopback_address(name)
+
+
+def _is_loopback_address(name: str) -> bool:
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 async def send_response(

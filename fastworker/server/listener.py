@@ -19,17 +19,19 @@ from trio_websocket import HandshakeError, wrap_server_stream
 from fastworker.core.records import MAX_PAYLOAD_BYTES
 from fastworker.errors import (
     AuthenticationFailed,
+    CallerError,
     CannotCreate,
     FastWorkerError,
     PeerError,
     ProtocolError,
+    Rejected,
     UnsupportedVersion,
 )
 from fastworker.server.clients import ClientPeer
+from fastworker.server.frame_guard import LAST_WORD_SECONDS, GuardedStream
 from fastworker.server.http_head import (
     BadHead,
     Head,
-    ReplayStream,
     check_upgrade,
     read_head,
     send_response,
@@ -42,6 +44,7 @@ from fastworker.transport.websocket import (
     MAX_WEBSOCKET_MESSAGE_BYTES,
     MESSAGE_QUEUE_SIZE,
     RECEIVE_BUFFER_BYTES,
+    TextMessage,
     WebSocketFrames,
 )
 from fastworker.version import __version__
@@ -58,13 +61,11 @@ Heard = Callable[[float], None]
 HELLO_SECONDS: Final = 5.0
 """From the upgrade to the end of the handshake."""
 
+CLOSE_TEXT: Final = 1003
 CLOSE_MALFORMED: Final = 4400
 CLOSE_UNAUTHENTICATED: Final = 4401
 CLOSE_VERSION: Final = 4406
 CLOSE_SILENT: Final = 4408
-
-LAST_WORD_SECONDS: Final = 0.1
-"""For the close frame of a connection that is broken off."""
 
 SILENT_HEARTBEATS: Final = 3
 """A peer that is silent for this many heartbeats is gone."""
@@ -157,16 +158,16 @@ class Listener:
             if head.path in ("/healthz", "/readyz"):
                 await self._answer_health(stream, head)
                 return
-            check_upgrade(head)
+            check_upgrade(head, loopback=_is_loopback(stream))
         except BadHead as bad:
             await send_response(stream, bad.status, bad.reason, version="13")
             raise
         async with trio.open_nursery() as nursery:
-            replay = ReplayStream(stream, head.raw)
+            guarded = GuardedStream(stream, head.raw)
             with trio.fail_after(HELLO_SECONDS):
                 request = await wrap_server_stream(
                     nursery,
-                    replay,
+                    guarded,
                     message_queue_size=MESSAGE_QUEUE_SIZE,
                     max_message_size=MAX_WEBSOCKET_MESSAGE_BYTES,
                     receive_buffer_size=RECEIVE_BUFFER_BYTES,
@@ -174,9 +175,12 @@ class Listener:
                 chosen = SUBPROTOCOL if SUBPROTOCOL in request.proposed_subprotocols else None
                 connection = await request.accept(subprotocol=chosen)
             frames = WebSocketFrames(connection)
+            guarded.closed = frames.closed
             ended_well = False
             try:
                 await self._serve_frames(frames, _peer_host(stream), peer, _host_of(head))
+                if guarded.flood is not None:
+                    raise ProtocolError(str(guarded.flood))
                 ended_well = True
             finally:
                 # When this is cancelled the reader is, too: no answer to our close could be seen.
@@ -197,18 +201,12 @@ class Listener:
     ) -> None:
         try:
             handshake = await self._shake_hands(frames)
-        except UnsupportedVersion as error:
-            await _refuse(frames, CLOSE_VERSION, error)
-            raise
-        except AuthenticationFailed as error:
-            await _refuse(frames, CLOSE_UNAUTHENTICATED, error)
-            raise
-        except ProtocolError as error:
-            await _refuse(frames, CLOSE_MALFORMED, error)
+        except PeerError as error:
+            await _refuse(frames, error)
             raise
         except trio.TooSlowError:
             await frames.aclose(CLOSE_SILENT, "no handshake in time")
-            raise ProtocolError("it did not finish the handshake in time") from None
+            raise PeerSilent("it did not finish the handshake in time") from None
         link = Link(frames, name=peer)
         async with trio.open_nursery() as nursery:
             link.on_overflow = nursery.cancel_scope.cancel
@@ -216,10 +214,10 @@ class Listener:
             link.send(self._welcome())
             try:
                 await self._serve_link(link, nursery, handshake, host, dialled)
-            except PeerError as error:
+            except (PeerError, CallerError, Rejected) as error:
                 link.send(Problem(error.code, str(error)[:500]))
                 await link.flush(1.0)
-                await link.aclose(CLOSE_MALFORMED, error.code)
+                await link.aclose(_close_code(error), error.code)
                 raise
             finally:
                 nursery.cancel_scope.cancel()
@@ -242,7 +240,14 @@ class Listener:
             hello = await _receive_one(frames, Hello)
             challenge = handshake.receive_hello(hello)
             await frames.send_frame(encode([challenge]))
-            handshake.receive_proof(await _receive_one(frames, Proof))
+            try:
+                proof = await _receive_one(frames, Proof)
+            except LinkClosed:
+                raise AuthenticationFailed(
+                    f"it left without proving that it has the token {hello.token_id!a:.80}; "
+                    "check that both sides are given the same token"
+                ) from None
+            handshake.receive_proof(proof)
         return handshake
 
     async def _serve_link(
@@ -291,7 +296,7 @@ class Listener:
                 except LinkClosed:
                     return
             if scope.cancelled_caught:
-                raise ProtocolError(f"it was silent for {patience:g} s")
+                raise PeerSilent(f"it was silent for {patience:g} s")
             if heard is not None:
                 heard(trio.current_time())
             for message in messages:
@@ -318,11 +323,30 @@ async def _receive_one(frames: FrameStream, kind: type[M]) -> M:
     return messages[0]
 
 
-async def _refuse(frames: FrameStream, code: int, error: FastWorkerError) -> None:
+class PeerSilent(ProtocolError):
+    """Nothing came in time."""
+
+
+def _close_code(error: FastWorkerError) -> int:
+    """The code of the WebSocket's close frame."""
+    match error:
+        case UnsupportedVersion():
+            return CLOSE_VERSION
+        case AuthenticationFailed():
+            return CLOSE_UNAUTHENTICATED
+        case PeerSilent():
+            return CLOSE_SILENT
+        case TextMessage():
+            return CLOSE_TEXT
+        case _:
+            return CLOSE_MALFORMED
+
+
+async def _refuse(frames: FrameStream, error: FastWorkerError) -> None:
     try:
         with trio.move_on_after(HELLO_SECONDS):
             await frames.send_frame(encode([Problem(error.code, str(error)[:500])]))
-            await frames.aclose(code, error.code)
+            await frames.aclose(_close_code(error), error.code)
     except LinkClosed:
         pass
 
@@ -335,6 +359,11 @@ def _peer_host(stream: trio.abc.Stream) -> str | None:
         return str(transport.socket.getpeername()[0])
     except OSError:
         return None
+
+
+def _is_loopback(stream: trio.abc.Stream) -> bool:
+    host = _peer_host(stream)
+    return host is not None and (host == "::1" or host.startswith(("127.", "::ffff:127.")))
 
 
 def _peer_name(stream: trio.abc.Stream) -> str:

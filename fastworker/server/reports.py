@@ -7,7 +7,7 @@ from fastworker.errors import InvalidOption
 from fastworker.server.plane import Plane
 from fastworker.store.contract import JobFilter
 from fastworker.version import __version__
-from fastworker.wire.fields import OptionMap
+from fastworker.wire.fields import MAX_U64, OptionMap
 from fastworker.wire.messages import Fetched, Query, Report, Roster
 from fastworker.wire.views import view_to_map
 
@@ -70,18 +70,20 @@ def _queue_maps(plane: Plane) -> list[OptionMap]:
 
 
 async def _job_maps(plane: Plane, options: OptionMap) -> list[OptionMap]:
-    status = options.get("status")
+    status = _text(options, "status")
     if status is not None and status not in {word.value for word in TaskStatus}:
         raise InvalidOption(f"there is no status {status!r:.40}")
     limit = options.get("limit", 100)
     before = options.get("before")
-    if not isinstance(limit, int) or not 1 <= limit <= MAX_JOBS_PER_REPORT:
+    if before is not None and (type(before) is not int or not 0 <= before <= MAX_U64):
+        raise InvalidOption(f"before is {before!r:.40}; expected the key of a job")
+    if type(limit) is not int or not 1 <= limit <= MAX_JOBS_PER_REPORT:
         raise InvalidOption(f"limit is {limit!r:.40}; expected 1 to {MAX_JOBS_PER_REPORT}")
     criteria = JobFilter(
         status=status,
         task=_text(options, "task"),
         queue=_text(options, "queue"),
-        before_key=before if isinstance(before, int) else None,
+        before_key=before,
         limit=limit,
     )
     rows = await plane.store.jobs(criteria)

@@ -42,6 +42,9 @@ from fastworker.wire.messages import (
 POOLS = 2
 """Async and threads."""
 
+MAX_RUNNERS = 1024
+"""Behind one subworker: more than any machine has processors."""
+
 
 class SubworkerPeer:
     """One subworker on one connection."""
@@ -177,6 +180,10 @@ class SubworkerPeer:
             return
         peer = self._tasks.get(number)
         if peer is None:
+            if len(self._tasks) >= MAX_RUNNERS:
+                raise ProtocolError(
+                    f"message Relay, field runner: expected at most {MAX_RUNNERS} different ones"
+                )
             peer = self._tasks[number] = ClientPeer(
                 self._plane,
                 lambda answer: self._link.send(Relay(number, encode([answer]))),

@@ -27,6 +27,10 @@ CLOSE_SECONDS: Final = 2.0
 """How long the closing handshake may take before the socket is simply closed."""
 
 
+class TextMessage(ProtocolError):
+    """The peer sent text; the connection is closed with the WebSocket's own code for that."""
+
+
 class WebSocketFrames:
     """Frames over ``connection``; whoever opened the connection runs its nursery."""
 
@@ -54,14 +58,14 @@ class WebSocketFrames:
 
         Raises:
             LinkClosed: no more will come.
-            ProtocolError: the peer sent text.
+            TextMessage: the peer sent text.
         """
         try:
             message = await self._connection.get_message()
         except ConnectionClosed as closed:
             raise self._link_closed() from closed
         if isinstance(message, str):
-            raise ProtocolError(
+            raise TextMessage(
                 "the peer sent a text message; every frame of this protocol is binary"
             )
         return message
@@ -70,6 +74,11 @@ class WebSocketFrames:
         """Close, waiting at most `CLOSE_SECONDS` for the peer; a second call does nothing."""
         with trio.move_on_after(0 if self._torn else CLOSE_SECONDS):
             await self._connection.aclose(code, reason or None)
+
+    def closed(self) -> tuple[int, str] | None:
+        """Code and reason with which it was closed; None while it is not."""
+        closed = self._connection.closed
+        return None if closed is None else (int(closed.code), closed.reason or "")
 
     def _link_closed(self) -> LinkClosed:
         closed = self._connection.closed

@@ -419,7 +419,10 @@ class Outcome(Message):
 
 @dataclass(slots=True)
 class OutcomeAck(Message):
-    """These attempts' outcomes are recorded, or refused for good (``stale``)."""
+    """These attempts' outcomes are recorded, or refused for good (``stale``).
+
+    Also answers `Handback`, and `Withdrawn` for what was taken, once that is recorded.
+    """
 
     KIND: ClassVar[int] = 52
     tokens: U64Column

@@ -83,11 +83,6 @@ class Connection:
         self.registered = trio.Event()
         """Registered for the first time."""
 
-    @property
-    def stands(self) -> bool:
-        """Whether a control plane is connected and has registered this subworker."""
-        return self._link is not None
-
     async def stay_connected(self) -> None:
         """Dial the addresses in turn, for ever; returns only if the token is refused at first."""
         backoff = Backoff(self._random)
@@ -185,8 +180,10 @@ class Connection:
                         link.send(BeatAck(number=message.number), urgent=True)
 
     async def _beat_forever(self, link: Link, seconds: float) -> None:
-        while not link.closed:
-            link.send(Beat(number=self._switchboard.next_beat()), urgent=True)
+        for number in itertools.count(1):
+            if link.closed:
+                return
+            link.send(Beat(number=number), urgent=True)
             await trio.sleep(seconds * self._random.uniform(0.9, 1.0))
 
     async def _read_until_lost(
@@ -207,7 +204,7 @@ class Connection:
                 case Beat():
                     link.send(BeatAck(number=message.number), urgent=True)
                 case BeatAck():
-                    self._switchboard.beat_answered(message.number)
+                    pass
                 case Problem(request=None):
                     raise ControlPlaneUnavailable(f"it says: {message.message}")
                 case Problem():

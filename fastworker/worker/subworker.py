@@ -42,7 +42,8 @@ RUNNER_EXIT_SECONDS: Final = 1.0
 """From SIGKILL to the last word of a runner's end."""
 
 ACKNOWLEDGE_SECONDS: Final = 5.0
-"""For the last outcomes to be recorded; without an answer their jobs run again elsewhere."""
+"""For the last outcomes and handbacks to be recorded, by a control plane that may be restarting
+just now; without an answer their jobs run again elsewhere when the lease has ended."""
 
 _log = logging.getLogger("fastworker.worker")
 
@@ -180,9 +181,8 @@ class Subworker:
         self._supervisor.kill_all()
         with trio.move_on_after(RUNNER_EXIT_SECONDS):
             await self._switchboard.wait_runners_gone()
-        if self._connection.stands:
-            with trio.move_on_after(ACKNOWLEDGE_SECONDS):
-                await self._switchboard.wait_outcomes_acknowledged()
+        with trio.move_on_after(ACKNOWLEDGE_SECONDS):
+            await self._switchboard.wait_acknowledged()
         await self._connection.say_bye("drain")
         self.end(EXIT_OK)
 

@@ -63,7 +63,6 @@ class Switchboard:
         self._relays = Relays()
         self._runners: dict[int, RunnerHandle] = {}
         self._link: Link | None = None
-        self._beat = 0
         self._announced: list[int] | None = None
         self._changed = trio.Event()
         self._outcome_waits = trio.Event()
@@ -95,9 +94,9 @@ class Switchboard:
         while self._runners:
             await self._changed.wait()
 
-    async def wait_outcomes_acknowledged(self) -> None:
-        """Until the control plane has answered for every outcome."""
-        while self._outcomes:
+    async def wait_acknowledged(self) -> None:
+        """Until the control plane has recorded every outcome and everything handed back."""
+        while self._outcomes or self._handbacks:
             await self._changed.wait()
 
     # --- the link ----------------------------------------------------------------------
@@ -111,7 +110,7 @@ class Switchboard:
         self._link = link
         self._announced = None
         self._drop_stale(stale)
-        for handback in self._handbacks.send_again(after_beat=self._beat):
+        for handback in self._handbacks.messages:
             link.send(handback)
         self._outcomes.send_again()
         self._outcome_waits.set()
@@ -125,15 +124,6 @@ class Switchboard:
         self._link = None
         for inner in self._relays.close_all():
             self._tell_runner(inner.runner, Relay(runner=inner.number, frame=b"", closed=True))
-
-    def next_beat(self) -> int:
-        """The number of the next heartbeat."""
-        self._beat += 1
-        return self._beat
-
-    def beat_answered(self, number: int) -> None:
-        """All that was sent before heartbeat ``number`` has been read."""
-        self._handbacks.confirm(number)
 
     async def send_outcomes_forever(self) -> None:
         """Send outcomes, all that came since the last time at once, without lingering."""
@@ -157,7 +147,9 @@ class Switchboard:
     def _drop_stale(self, tokens: Sequence[int]) -> None:
         if not tokens:
             return
-        _log.info("%d leases were lost while disconnected; late outcomes are refused", len(tokens))
+        # Those of outcomes are mostly recorded: the answer was lost with the connection.
+        if lost := sum(token in self._held for token in tokens):
+            _log.info("%d leases were lost while disconnected; late outcomes are refused", lost)
         self._outcomes.acknowledge(tokens)
         self._held.take_queued(tokens)
         for runner, jobs in self._held.handed_over(tokens).items():
@@ -192,6 +184,7 @@ class Switchboard:
 
     def _acknowledge(self, message: OutcomeAck) -> None:
         self._outcomes.acknowledge(message.tokens)
+        self._handbacks.acknowledge(message.tokens)
         self._outcomes.acknowledge(message.stale)
         if message.stale:
             _log.info("%d late outcomes were refused: their leases had ended", len(message.stale))
@@ -225,8 +218,7 @@ class Switchboard:
                     tokens=[row[1] for row in given],
                     started=bytes(len(given)),
                     reason="drain",
-                ),
-                after_beat=self._beat,
+                )
             )
 
     def _relay_inward(self, message: Relay) -> None:
@@ -378,7 +370,7 @@ class Switchboard:
             return
         handback = handback_of(jobs, reason=reason, detail=detail, started=started)
         self._tell(handback)
-        self._handbacks.add(handback, after_beat=self._beat)
+        self._handbacks.add(handback)
 
     def _note_change(self) -> None:
         self._changed.set()

@@ -111,3 +111,15 @@ def test_what_a_subworker_is_told(tmp_path: Path) -> None:
     assert check_name("worker", asked.label)
     named = resolve({"worker_id": "sw1"}, environ, tmp_path).settings
     assert subworker_settings(named, environ).label == "sw1"
+
+
+def test_discovery_is_reachable_wherever_the_base_address_is(tmp_path: Path) -> None:
+    asked, _ = told(tmp_path, token=TOKEN, base_address="tcp://0.0.0.0:7555")
+    assert asked.discovery_address == "tcp://0.0.0.0:5550"
+    asked, _ = told(
+        tmp_path,
+        token=TOKEN,
+        base_address="tcp://0.0.0.0:7555",
+        discovery_address="tcp://127.0.0.1:7550",
+    )
+    assert asked.discovery_address == "tcp://127.0.0.1:7550"

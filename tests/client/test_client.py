@@ -186,12 +186,19 @@ async def test_nobody_there_is_unavailable(anyio_backend: object) -> None:
             await client.wait_connected(0.01)
 
 
-async def test_a_wrong_token_is_named_as_the_cause(plane: FakeControlPlane) -> None:
+async def test_a_wrong_token_is_said_at_once(plane: FakeControlPlane) -> None:
     async with Client(
         control_plane_address=plane.address, token="x" * 40, submit_timeout=0.05
     ) as client:
-        with pytest.raises(ControlPlaneUnavailable, match="token"):
-            await client.wait_connected(0.05)
+        with pytest.raises(AuthenticationFailed, match="token"):
+            await client.wait_connected()
+
+
+async def test_waiting_without_retry_ends_with_the_first_round_of_tries() -> None:
+    places = "tcp://127.0.0.1:9,tcp://127.0.0.1:19"
+    async with Client(control_plane_address=places, token="x" * 40) as client:
+        with pytest.raises(ControlPlaneUnavailable, match=r":19: .*refused"):
+            await client.wait_connected(retry=False)
 
 
 @pytest.mark.parametrize("stored", [False, True])

@@ -143,6 +143,36 @@ def test_repeat_of_an_ended_job_is_told_its_result() -> None:
     assert [row.value for row in answer.ended] == [b"value"]
 
 
+def test_repeat_in_the_turn_that_ends_its_job_makes_no_second_job() -> None:
+    plane = Plane()
+    plane.turn(registration(ONE))
+    (job,) = assigned(plane.turn(submission(new_ids(1))))
+    repeat = submission([job.id], first_try=False, watch=True)
+    commands = plane.turn(outcomes(ONE, [job]), repeat)
+    (answer,) = only(commands, AnswerSubmission)
+    assert not answer.refused
+    assert [row.id for row in answer.ended] == [job.id]
+    assert plane.status(job.id) is TaskStatus.SUCCESS
+
+
+def test_job_that_leaves_memory_is_still_known_in_the_same_turn() -> None:
+    plane = Plane()
+    plane.turn(registration(ONE, slots=1))
+    (job,) = assigned(plane.turn(submission(new_ids(1))))
+    plane.turn(submission(new_ids(1)))
+    plane = plane.restart()
+    back = Handbacks(ONE, [job.id], [job.token], [1], "runner_died", "signal 9")
+    repeat = submission([job.id], first_try=False)
+    cancel = CancelRequest(None, [job.id], "")
+    commands = plane.turn(back, repeat, WatchRequest(None, [job.id]), cancel)
+    assert plane.dispatcher.job(job.id) is None
+    (answer,) = only(commands, AnswerSubmission)
+    (watched,) = only(commands, AnswerWatch)
+    (settled,) = only(commands, SettleCancel)
+    assert (answer.refused, watched.unknown, settled.outcome) == ([], [], "cancelled")
+    assert plane.status(job.id) is TaskStatus.CANCELLED
+
+
 def test_id_of_another_task_is_a_conflict() -> None:
     plane = Plane()
     ids = new_ids(1)
@@ -284,7 +314,10 @@ def test_drain_returns_jobs_uncounted(started: int) -> None:
     (job,) = assigned(plane.turn(submission(new_ids(1))))
     plane.turn(registration(TWO, slots=1))
     plane.turn(Disconnection(ONE, "connection"))
-    (again,) = assigned(plane.turn(Handbacks(ONE, [job.id], [job.token], [started], "drain")), TWO)
+    commands = plane.turn(Handbacks(ONE, [job.id], [job.token], [started], "drain"))
+    (recorded,) = only(commands, AcknowledgeOutcomes)
+    assert (recorded.session, recorded.tokens) == (ONE, [job.token])
+    (again,) = assigned(commands, TWO)
     assert again.attempts == 1
 
 
@@ -313,9 +346,12 @@ def test_leased_job_is_cancelled_only_if_its_subworker_can_take_it_back(
     assert only(commands, SettleCancel) == []
     assert [asked.tokens for asked in only(commands, WithdrawJobs)] == [[job.token]]
     answer = Withdrawals(ONE, [job.id], [job.token], [taken])
-    (settled,) = only(plane.turn(answer), SettleCancel)
+    commands = plane.turn(answer)
+    (settled,) = only(commands, SettleCancel)
     assert settled.outcome == outcome
     assert plane.status(job.id) is status
+    recorded = [command.tokens for command in only(commands, AcknowledgeOutcomes)]
+    assert recorded == ([[job.token]] if taken else [])
 
 
 def test_cancel_that_overtakes_its_submission_is_remembered() -> None:

@@ -81,7 +81,7 @@ class Application:
                 jobs.append((key, job_id, self._random.choice(KINDS)))
             self._note(*(f"intent {key} {job_id} {kind}" for key, job_id, kind in jobs))
             await self._submit(jobs)
-            await asyncio.sleep(self._random.uniform(0, 0.03) * many)
+            await asyncio.sleep(self._random.uniform(0, 0.06) * many)
 
     async def _submit(self, jobs: list[tuple[str, str, str]]) -> None:
         """Until there is an answer: an indeterminate submission is repeated under its ids."""
@@ -89,9 +89,7 @@ class Application:
         while True:
             try:
                 if len(calls) == 1:
-                    call = calls[0]
-                    handle = await self._client._submit(call, watch=True)
-                    handles = [handle]
+                    handles = [await self._submit_one(calls[0])]
                 else:
                     handles = await self._client.submit_many(calls)
             except (Indeterminate, ControlPlaneUnavailable) as error:
@@ -103,6 +101,14 @@ class Application:
                 self._note(*(f"acked {job[0]}" for job in jobs))
                 self._handles.update(zip((job[0] for job in jobs), handles, strict=True))
                 return
+
+    async def _submit_one(self, call: Call) -> TaskHandle[object]:
+        options = call.options
+        assert options is not None
+        bound = self._client.options(
+            task_id=options.task_id, priority=options.priority, on_lost=options.on_lost
+        )
+        return await bound.submit(call.task, *call.args)
 
     def _call(self, key: str, job_id: str, kind: str) -> Call:
         # Everything follows from the key, so that a repetition is the same job.

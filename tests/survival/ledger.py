@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,7 +107,7 @@ def faults_found(
             found.append(f"stuck: {key}, not acknowledged, is {results[key].status}")  # type: ignore[union-attr]
         found += [
             f"unexcused duplicate: {key} ({promise.kind}): {first}, then {second}"
-            for first, second in zip(starts, starts[1:], strict=False)
+            for first, second in pairwise(starts)
             if not excuse(first, second)
         ]
         if promise.kind == "once" and len(starts) > 1:

@@ -1,3 +1,5 @@
+"""Handbacks are repeated and claimed until they are known to be recorded."""
+
 from __future__ import annotations
 
 from fastworker.wire.messages import Handback
@@ -5,27 +7,23 @@ from fastworker.worker.handbacks import UnconfirmedHandbacks
 from tests.worker.builders import job_id
 
 
-def handback(token: int) -> Handback:
-    return Handback(ids=job_id(token), tokens=[token], started=b"\0", reason="drain")
+def handback(*tokens: int) -> Handback:
+    return Handback(
+        ids=b"".join(map(job_id, tokens)),
+        tokens=list(tokens),
+        started=bytes(len(tokens)),
+        reason="drain",
+    )
 
 
-def test_only_a_later_heartbeat_confirms() -> None:
+def test_what_is_not_acknowledged_is_claimed_and_sent_again() -> None:
     handbacks = UnconfirmedHandbacks()
-    handbacks.add(handback(1), after_beat=4)
-    handbacks.add(handback(2), after_beat=5)
-    handbacks.confirm(4)
-    assert handbacks.claims() == (job_id(1) + job_id(2), [1, 2])
-    handbacks.confirm(5)
-    assert handbacks.claims() == (job_id(2), [2])
-    handbacks.confirm(6)
-    assert len(handbacks) == 0
-
-
-def test_a_new_connection_needs_a_new_confirmation() -> None:
-    handbacks = UnconfirmedHandbacks()
-    handbacks.add(handback(1), after_beat=4)
-    assert handbacks.send_again(after_beat=9) == [handback(1)]
-    handbacks.confirm(9)
-    assert len(handbacks) == 1
-    handbacks.confirm(10)
+    handbacks.add(handback(1, 2))
+    handbacks.add(handback(3))
+    handbacks.acknowledge([9])
+    assert handbacks.claims() == (job_id(1) + job_id(2) + job_id(3), [1, 2, 3])
+    assert handbacks.messages == [handback(1, 2), handback(3)]
+    handbacks.acknowledge([1, 2])
+    assert handbacks.claims() == (job_id(3), [3])
+    handbacks.acknowledge([3])
     assert len(handbacks) == 0

@@ -251,7 +251,7 @@ async def test_the_death_of_a_runner_changes_capacity_until_the_next_is_ready(
         assert (await session.next(Capacity)).pools == [2, 1]
 
 
-async def test_a_handback_is_repeated_until_a_heartbeat_confirms_it(
+async def test_a_handback_is_repeated_until_it_is_recorded(
     autojump_clock: MockClock,
 ) -> None:
     async with on_stage() as stage:
@@ -264,11 +264,17 @@ async def test_a_handback_is_repeated_until_a_heartbeat_confirms_it(
         second = await stage.control_plane.next_session()
         assert list((await second.register()).claim_tokens) == [1]
         assert list((await second.next(Handback)).tokens) == [1]
-        for _ in range(3):
-            await second.next(Beat)
+        await second.next(Beat)
         await second.lose()
         third = await stage.control_plane.next_session()
-        assert list((await third.register()).claim_tokens) == []
+        assert list((await third.register()).claim_tokens) == [1]
+        assert list((await third.next(Handback)).tokens) == [1]
+        third.link.send(OutcomeAck(tokens=[1]))
+        await third.next(Beat)
+        await third.next(Beat)
+        await third.lose()
+        fourth = await stage.control_plane.next_session()
+        assert list((await fourth.register()).claim_tokens) == []
 
 
 async def test_withdraw_answers_at_once_for_what_no_runner_has(autojump_clock: MockClock) -> None:

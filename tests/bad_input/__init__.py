@@ -1,0 +1,1 @@
+"""Whatever anybody sends: a sentence, a code, and everyone else is served."""
