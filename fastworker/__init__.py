@@ -28,6 +28,7 @@ importing the package costs an application nothing. Inside, imports point from d
     options.py     what one call may ask for
     config/        settings: the one reader of environment and files
     integrations/  web frameworks and pytest
+    testing/       the whole system in the process of a test
     cli/           the command line
 """
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from fastworker.client.callbacks import JobCallback
     from fastworker.client.calls import Call, call
     from fastworker.client.client import Client
+    from fastworker.client.failures import register_exception
     from fastworker.client.handles import CancelOutcome, CancelResult, TaskHandle
     from fastworker.client.listener import CallbackListener, open_callback_listener
     from fastworker.core.records import TaskPriority, TaskResult, TaskStatus
@@ -139,6 +141,7 @@ __all__ = [
     "__version__",
     "call",
     "open_callback_listener",
+    "register_exception",
     "task",
 ]
 
@@ -149,6 +152,7 @@ _HOME = {
     "Call": "fastworker.client.calls",
     "call": "fastworker.client.calls",
     "Client": "fastworker.client.client",
+    "register_exception": "fastworker.client.failures",
     "CancelOutcome": "fastworker.client.handles",
     "CancelResult": "fastworker.client.handles",
     "TaskHandle": "fastworker.client.handles",

@@ -41,7 +41,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "worker": ("core.records", "core.ids", "wire", "transport", "logs"),
     "runner": ("core.records", "core.ids", "tasks", "wire", "client.ambient"),
     "client": ("core.records", "core.ids", "core.names", "wire", "tasks", "options", "config"),
-    "integrations": ("client", "server", "worker", "core", "wire", "tasks", "options", "config"),
+    # The whole system in one process, for tests of applications; nothing but its fixtures uses it.
+    "testing": (
+        *("client", "server", "worker", "runner"),
+        *("core", "wire", "transport", "tasks"),
+    ),
+    "integrations": (
+        *("client", "server", "worker", "core", "wire", "tasks", "options", "config"),
+        "testing",
+    ),
     "cli": ("",),
     "__main__": ("cli",),
 }

@@ -45,6 +45,7 @@ PACKAGE_TOP_LEVEL = {
     "server",
     "store",
     "tasks",
+    "testing",
     "transport",
     "version.py",
     "wire",

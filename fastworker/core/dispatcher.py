@@ -6,7 +6,7 @@ A turn is ``questions`` → (the store answers) → ``handle_all`` → (the stor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -199,10 +199,16 @@ class Dispatcher:
             )
         return "all slots of the subworkers that can run it are taken"
 
-    def has_unserved_jobs(self) -> bool:
-        """Whether a job is ready that no connected subworker (the local one apart) can run."""
+    def has_unserved_jobs(self, tasks: Container[str] | None = None) -> bool:
+        """Whether a job is ready that no connected subworker (the local one apart) can run.
+
+        Args:
+            tasks: only jobs of these tasks; None: of any.
+        """
         return any(
-            lane.depth > 0 and all(session.local for session in capable_sessions(self.memory, lane))
+            lane.depth > 0
+            and (tasks is None or lane.key.task in tasks)
+            and all(session.local for session in capable_sessions(self.memory, lane))
             for lane in self.memory.lanes.values()
         )
 

@@ -234,13 +234,14 @@ def _say_started(plane: Plane) -> None:
     waiting = sum(lane.depth for lane in memory.lanes.values())
     logger.info(
         "control plane %s listening on %s; store %s (%s, %s); durability %s; "
-        "%d jobs waiting, %d running",
+        "task modules %s; %d jobs waiting, %d running",
         __version__,
         " and ".join(plane.addresses) or "no address",
         info.location,
         info.kind,
         info.engine_version,
         info.durability,
+        ", ".join(plane.settings.task_modules) or "none",
         waiting,
         len(memory.jobs),
     )

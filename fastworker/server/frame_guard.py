@@ -177,7 +177,8 @@ class GuardedStream(trio.abc.Stream):
         self._has_closed = True
         body = struct.pack("!H", code) + reason.encode("ascii", "replace")[:MAX_REASON_BYTES]
         with (
-            trio.move_on_after(LAST_WORD_SECONDS),
+            # Shielded: the end of the connection is being dealt with elsewhere at the same time.
+            trio.move_on_after(LAST_WORD_SECONDS, shield=True),
             suppress(trio.BusyResourceError, trio.BrokenResourceError, trio.ClosedResourceError),
         ):
             await self._inner.send_all(_CLOSE + bytes([len(body)]) + body)

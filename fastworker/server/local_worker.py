@@ -11,6 +11,7 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Container
 from typing import Final
 
 import trio
@@ -44,13 +45,16 @@ class LocalWorker:
         self._changed = trio.Event()
         self._child: trio.Process | None = None
         self._stopping = False
+        self._tasks: Container[str] | None = None
+        """What the child can run, once it has said so: it is not started for anything else."""
         if plane.settings.local_worker == "auto":
             plane.roster.on_turn.append(self._look)
 
     def _look(self, dispatcher: Dispatcher) -> None:
-        needed = dispatcher.has_unserved_jobs() or any(
-            session.local and session.held for session in dispatcher.memory.sessions.values()
-        )
+        ours = [session for session in dispatcher.memory.sessions.values() if session.local]
+        for session in ours:
+            self._tasks = session.tasks or self._tasks
+        needed = dispatcher.has_unserved_jobs(self._tasks) or any(session.held for session in ours)
         if needed != self._needed:
             self._needed = needed
             self._changed.set()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -54,9 +54,11 @@ logger = logging.getLogger("fastworker.testing")
 class Cluster:
     """A running control plane with one subworker; made by `open_cluster`."""
 
-    def __init__(self, plane: Plane, clock: ClusterClock) -> None:
+    def __init__(self, plane: Plane, clock: ClusterClock, tasks: Iterable[str]) -> None:
         self._plane = plane
         self._clock = clock
+        self._tasks = frozenset(tasks)
+        self._missing: set[str] = set()
         self._turned = trio.Event()
         self.runner: InProcessRunner | None = None
         """The one that runs now, or ran last."""
@@ -97,6 +99,15 @@ class Cluster:
     def _look(self, dispatcher: Dispatcher) -> None:
         self._turned.set()
         self._turned = trio.Event()
+        for lane in dispatcher.memory.lanes.values():
+            task = lane.key.task
+            if lane.depth and task not in self._tasks and task not in self._missing:
+                self._missing.add(task)
+                logger.warning(
+                    "a job waits for task %r, which was not registered when this cluster started; "
+                    "import its module at the top of the test, or name it in task_modules",
+                    task,
+                )
 
 
 def _is_open(status: str) -> bool:
@@ -158,7 +169,8 @@ async def run_cluster(
             settings = _control_plane_settings(options, token, address)
             start = partial(run_control_plane, clock=clock.both, handle_signals=False)
             plane: Plane = await nursery.start(start, settings)
-            cluster = Cluster(plane, clock)
+            definitions = registry.definitions()
+            cluster = Cluster(plane, clock, (each.name for each in definitions))
             network = _Network(plane, nursery, token)
 
             @asynccontextmanager
@@ -168,7 +180,6 @@ async def run_cluster(
                 ) as cluster.runner:
                     yield cluster.runner
 
-            definitions = registry.definitions()
             subworker = Subworker(
                 _subworker_settings(options, default_runtime, token),
                 dial=network.dial,

@@ -141,8 +141,9 @@ class Closed:
 class RawPeer:
     """A WebSocket that stands; nothing about what is sent on it is checked."""
 
-    def __init__(self, stream: trio.SocketStream, early: bytes) -> None:
+    def __init__(self, stream: trio.SocketStream, early: bytes, head: bytes) -> None:
         self.stream = stream
+        self.head = head
         self._data = bytearray(early)
 
     async def send(self, data: bytes) -> None:
@@ -207,16 +208,16 @@ class RawPeer:
 
 
 @asynccontextmanager
-async def open_raw(address: Address) -> AsyncIterator[RawPeer]:
-    """A WebSocket on which nothing has been said yet."""
+async def open_raw(address: Address, *extra: str) -> AsyncIterator[RawPeer]:
+    """A WebSocket on which nothing has been said yet; ``extra`` headers are sent."""
     async with await trio.open_tcp_stream(address.host, address.port) as stream:
-        await stream.send_all(upgrade(address, "Sec-WebSocket-Protocol: fastworker.v1"))
+        await stream.send_all(upgrade(address, "Sec-WebSocket-Protocol: fastworker.v1", *extra))
         data = b""
         while b"\r\n\r\n" not in data:
             data += await stream.receive_some(4096)
         head, _, early = data.partition(b"\r\n\r\n")
         assert status_of(head) == 101, head
-        yield RawPeer(stream, early)
+        yield RawPeer(stream, early, head)
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from fastworker.client.handles import CancelOutcome
 from fastworker.core.ids import id_bytes, id_text, new_id
 from fastworker.core.records import TaskPriority, TaskStatus
 from fastworker.errors import (
+    AuthenticationFailed,
     CallerError,
     ClientNotReady,
     Conflict,

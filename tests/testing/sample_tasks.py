@@ -44,7 +44,7 @@ async def asyncio_only() -> str:
 
 @task(name="testing-trio", runtime="trio")
 async def trio_only() -> str:
-    await trio.sleep(0)
+    await trio.lowlevel.checkpoint()
     return sniffio.current_async_library()
 
 
@@ -63,6 +63,19 @@ async def slow(seconds: float) -> float:
     started.append("slow")
     await trio.sleep(seconds)
     return trio.current_time()
+
+
+running = threading.Event()
+"""Set once `hang_once` runs."""
+
+
+@task(name="testing-hang-once", runtime="asyncio")
+async def hang_once() -> str:
+    if running.is_set():
+        return "second time"
+    running.set()
+    await asyncio.Event().wait()
+    return "never"
 
 
 @task(name="testing-parent")

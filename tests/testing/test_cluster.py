@@ -97,8 +97,7 @@ async def test_eta_counts_from_the_time_of_day_that_was_chosen(
 async def test_more_urgent_jobs_start_first(autojump_clock: trio.testing.MockClock) -> None:
     async with open_cluster(ClusterOptions(concurrency=1)) as cluster, cluster.client() as client:
         await client.delay("testing-slow", 60)
-        while not tasks.started:
-            await trio.sleep(1)
+        await trio.sleep(1)
         await client.submit_many(
             Call("testing-note", (priority.name,), options=CallOptions(priority=priority))
             for priority in (TaskPriority.LOW, TaskPriority.CRITICAL, TaskPriority.HIGH)
@@ -161,6 +160,18 @@ async def test_crash_of_the_runner_runs_its_jobs_again(
     result = await handle.wait(timeout=HOUR)
     assert (result.status, result.attempts) == (TaskStatus.SUCCESS, 2)
     assert tasks.started == ["slow", "slow"]
+
+
+async def test_job_of_a_task_defined_too_late_is_warned_of(
+    fastworker_cluster: Cluster,
+    fastworker_client: Client,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    handle = await fastworker_client.submit("testing-unheard-of")
+    with pytest.raises(TimeoutError):
+        await handle.result(timeout=HOUR)
+    assert "'testing-unheard-of'" in caplog.text and "task_modules" in caplog.text
 
 
 async def test_error_of_the_test_comes_out_as_it_is() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -78,12 +80,12 @@ def test_fixtures_work_in_a_run_of_their_own(pytester: pytest.Pytester) -> None:
         test_trio=TRIO_TEST,
         test_asyncio=ASYNCIO_TEST,
         test_options=OPTIONS_TEST,
-        test_sync=SYNC_TEST,
+        test_without_loop=SYNC_TEST,
     )
     pytester.makeini("[pytest]\nfilterwarnings = error\npythonpath = .\n")
     run = pytester.runpytest_subprocess()
     run.assert_outcomes(passed=4, errors=1)
-    run.stdout.fnmatch_lines(["ERROR test_sync.py::test_without_a_loop*"])
+    run.stdout.fnmatch_lines(["ERROR test_without_loop.py::test_without_a_loop*"])
 
 
 def test_loading_the_plugin_imports_nothing_heavy() -> None:
@@ -96,3 +98,16 @@ def test_loading_the_plugin_imports_nothing_heavy() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert {"trio", "anyio", "cbor2", "websockets", "sqlite3"}.isdisjoint(loaded.stdout.split())
+
+
+def test_page_on_testing_does_what_it_shows(pytester: pytest.Pytester) -> None:
+    page = Path(__file__).parent.parent.parent / "docs" / "how-to" / "testing.md"
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    tasks, trio_tests, other_tests, options = blocks
+    pytester.makepyfile(
+        tasks=tasks, test_trio=trio_tests, test_other=other_tests, test_options=options
+    )
+    pytester.makeini("[pytest]\nfilterwarnings = error\npythonpath = .\n")
+    pytester.runpytest_subprocess().assert_outcomes(passed=7)

@@ -48,6 +48,16 @@ def test_wait_idle_waits_for_what_nobody_holds(fastworker_runtime: Runtime) -> N
     assert tasks.started == ["sent and forgotten"]
 
 
+def test_crash_of_the_runner_runs_its_jobs_again(fastworker_runtime: Runtime) -> None:
+    tasks.running.clear()
+    with fastworker_runtime.blocking_client() as client:
+        handle = client.submit("testing-hang-once")
+        assert tasks.running.wait(timeout=10)
+        fastworker_runtime.crash_runner()
+        ended = handle.wait(timeout=20)
+    assert (ended.result, ended.attempts) == ("second time", 2)
+
+
 def test_time_of_day_may_be_chosen() -> None:
     new_year = datetime(2030, 1, 1, tzinfo=UTC)
     with (
