@@ -53,13 +53,14 @@ _NOT_LIBRARY: Final = frozenset({"site-packages", "dist-packages", "__pycache__"
 def run_demo(folder: Path | None) -> int:
     """Count the words of every file of ``folder`` and return the exit code.
 
+    A signal that means to stop does so, cleans up, and is 128 more as the exit code.
+
     Args:
         folder: None: that of Python's standard library.
 
     Raises:
         InvalidOption: it is no folder, cannot be read, or has no files.
         PeerError: one of the processes ended by itself.
-        KeyboardInterrupt, SystemExit: stopped by a signal, after everything was cleaned up.
     """
     if sys.platform == "win32":
         raise InvalidOption("the demo starts a control plane, which needs Linux or macOS")
@@ -73,8 +74,10 @@ def run_demo(folder: Path | None) -> int:
     if found.unreadable_folders:
         show(f"{found.unreadable_folders:,} folders in it cannot be read and are left out")
     tally = Tally(len(found.files))
-    seconds = trio.run(_run, found.files, tally)
-    show_report(chosen, tally, seconds=seconds)
+    ending = trio.run(_run, found.files, tally)
+    if ending.signal is not None:
+        return 128 + ending.signal
+    show_report(chosen, tally, seconds=ending.seconds)
     return OK
 
 
@@ -113,27 +116,43 @@ def find_files(folder: Path, skipped: frozenset[str]) -> Found:
     return Found(files, len(errors))
 
 
-async def _run(files: Sequence[bytes], tally: Tally) -> float:
-    """Start everything, count, stop everything; return the seconds that counting took."""
-    seconds = 0.0
-    with (
-        trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals,
-        _scratch_folder() as scratch,
-    ):
+@dataclass(slots=True)
+class _Ending:
+    """The seconds that counting took, and the signal that ended it before its end, if one did."""
+
+    seconds: float = 0.0
+    signal: int | None = None
+
+
+async def _run(files: Sequence[bytes], tally: Tally) -> _Ending:
+    """Start everything, count, stop everything."""
+    ending = _Ending()
+    # As signals and not as KeyboardInterrupt: stopping everything is not to be interrupted.
+    with trio.open_signal_receiver(*_stop_signals()) as signals, _scratch_folder() as scratch:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_exit_at, signals)
-            async with _cluster(scratch) as client:
-                began = time.perf_counter()
-                with shown_progress(len(files)) as advance:
-                    await _count(client, files, tally, advance)
-                seconds = time.perf_counter() - began
+            with trio.CancelScope() as work:
+                nursery.start_soon(_cancel_at, signals, work, ending)
+                async with _cluster(scratch) as client:
+                    began = time.perf_counter()
+                    with shown_progress(len(files)) as advance:
+                        await _count(client, files, tally, advance)
+                    ending.seconds = time.perf_counter() - began
             nursery.cancel_scope.cancel()
-    return seconds
+    return ending
 
 
-async def _exit_at(signals: AsyncIterator[int]) -> None:
+def _stop_signals() -> list[signal.Signals]:
+    """Those that were not ignored when this began: by ``nohup``, or in a shell's background."""
+    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    return [one for one in wanted if signal.getsignal(one) is not signal.SIG_IGN]
+
+
+async def _cancel_at(signals: AsyncIterator[int], work: trio.CancelScope, ending: _Ending) -> None:
+    """The first signal ends the work; further ones find it ending already."""
     async for number in signals:
-        raise SystemExit(128 + number)
+        if ending.signal is None:
+            ending.signal = number
+        work.cancel()
 
 
 async def _count(
@@ -157,14 +176,12 @@ async def _count(
 
 @contextmanager
 def _scratch_folder() -> Iterator[Path]:
-    """A folder for state and logs; a second Ctrl-C does not keep it from being removed."""
+    """A folder for state and logs, removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="fastworker-demo-"))
     try:
         yield folder
     finally:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         shutil.rmtree(folder, ignore_errors=True)
-        signal.signal(signal.SIGINT, before)
 
 
 @asynccontextmanager

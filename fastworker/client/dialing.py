@@ -152,6 +152,8 @@ def _why(error: OSError) -> str:
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
     inner = cause if isinstance(cause, OSError) and not error.strerror else error
+    if isinstance(inner, ConnectionError) and inner.errno:
+        return os.strerror(inner.errno)  # asyncio writes "Connect call failed" there
     return inner.strerror or str(inner)
 
 

@@ -187,6 +187,7 @@ class Listener:
                 patience = CLOSE_SECONDS if ended_well else LAST_WORD_SECONDS
                 with trio.move_on_after(patience, shield=True):
                     await frames.aclose()
+                    await guarded.aclose()
                 nursery.cancel_scope.cancel()
 
     async def _answer_health(self, stream: trio.abc.Stream, head: Head) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 import cbor2
 import trio
 
+from fastworker.core.ids import new_id
 from fastworker.server.control_plane import run_control_plane
 from fastworker.server.plane import Plane
 from fastworker.server.settings import ControlPlaneSettings
@@ -76,6 +78,11 @@ async def jobs_known(plane: Plane) -> int:
             (report,) = await link.receive()
     assert isinstance(report, Report)
     return sum(report.body["jobs"].values())
+
+
+def some_id() -> bytes:
+    """A job's id as clients make them."""
+    return new_id(wall=time.time(), random=os.urandom(10))
 
 
 def upgrade(address: Address, *extra: str, path: str = "/", without: Sequence[str] = ()) -> bytes:
