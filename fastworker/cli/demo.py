@@ -144,7 +144,8 @@ async def _run(files: Sequence[bytes], tally: Tally) -> _Ending:
 def _stop_signals() -> list[signal.Signals]:
     """Those that were not ignored when this began: by ``nohup``, or in a shell's background."""
     wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    return [one for one in wanted if signal.getsignal(one) is not signal.SIG_IGN]
+    ignored = {one for one in wanted if signal.getsignal(one) is signal.SIG_IGN}
+    return [one for one in wanted if one is signal.SIGTERM or one not in ignored]
 
 
 async def _cancel_at(signals: AsyncIterator[int], work: trio.CancelScope, ending: _Ending) -> None:

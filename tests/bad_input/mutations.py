@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import cbor2
 
@@ -79,9 +80,9 @@ def mutated(chance: random.Random) -> bytes:
     return data
 
 
-def _change(chance: random.Random, box: object, depth: int) -> None:
+def _change(chance: random.Random, box: Any, depth: int) -> None:
     """Replace one value in a list or map, or in one that is in it."""
-    keys: list[object]
+    keys: list[Any]
     if isinstance(box, dict):
         keys = list(box)
     elif isinstance(box, list):

@@ -151,6 +151,8 @@ class RawPeer:
     def __init__(self, stream: trio.SocketStream, early: bytes, head: bytes) -> None:
         self.stream = stream
         self.head = head
+        self.ahead: list[Message] = []
+        """Received in one frame with what `answer_to` has given."""
         self._data = bytearray(early)
 
     async def send(self, data: bytes) -> None:
@@ -258,6 +260,7 @@ async def _messages(peer: RawPeer) -> list[Message]:
 
 
 async def answer_to(peer: RawPeer) -> Message:
-    """The one message that comes next."""
-    (message,) = await _messages(peer)
-    return message
+    """The message that comes next."""
+    if not peer.ahead:
+        peer.ahead += await _messages(peer)
+    return peer.ahead.pop(0)
