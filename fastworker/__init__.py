@@ -28,6 +28,7 @@ importing the package costs an application nothing. Inside, imports point from d
     options.py     what one call may ask for
     config/        settings: the one reader of environment and files
     integrations/  web frameworks and pytest
+    testing/       all of it inside a test
     testing/       the whole system in the process of a test
     cli/           the command line
 """

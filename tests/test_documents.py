@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,7 +152,7 @@ def test_page_does_what_it_shows(cluster: Cluster, tmp_path: Path, page: str) ->
         if block.is_file("fastworker.toml"):
             (tmp_path / "fastworker.toml").write_text(block.text)
     executed = 0
-    for block, following in zip(blocks, blocks[1:], strict=False):
+    for block, following in pairwise(blocks):
         if block.is_file("app.py"):
             printed = run_program(cluster, block.text, tmp_path)
             assert following.language == "text", "show what the program prints"

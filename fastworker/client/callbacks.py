@@ -73,17 +73,22 @@ class CallbackQueue:
         self._arrived = anyio.Event()
         self._closed = False
 
-    def put(self, message: Callback, *, token: str, acknowledge: Callable[[], None]) -> None:
-        """Queue a callback whose signature fits the token; pass over any other, with a warning."""
+    def put(self, message: Callback, *, token: str, acknowledge: Callable[[], None]) -> bool:
+        """Queue a callback whose signature fits the token; pass over any other, with a warning.
+
+        Returns:
+            Whether its signature fits, so that whoever sent it has the token.
+        """
         if not is_signed_by(token, message.body, message.signature):
             logger.warning("a callback was passed over: its signature does not fit our token")
-            return
+            return False
         try:
             callback = _opened(decode_callback(message.body))
         except ProtocolError as error:
             logger.warning("a callback was passed over: %s", error)
-            return
+            return True
         self._add(_Open(callback, acknowledge))
+        return True
 
     def _add(self, new: _Open) -> None:
         delivery = new.callback.delivery_id

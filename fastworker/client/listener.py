@@ -18,6 +18,7 @@ import anyio
 from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSStream
 from websockets.http11 import Request
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
@@ -35,7 +36,7 @@ MAX_CONNECTIONS: Final = 64
 """Control planes are few; more is somebody else, who waits until another has gone."""
 
 OPENING_SECONDS: Final = 10.0
-"""For the opening handshake of a caller."""
+"""For the opening handshake of a caller, and for each message until it has proved itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +124,8 @@ async def _serve_safely(
             with anyio.fail_after(OPENING_SECONDS):
                 plain = await TLSStream.wrap(stream, ssl_context=tls, standard_compatible=False)
         await _serve(plain, queue, token)
-    except (OSError, ProtocolError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
-        logger.debug("a caller's connection ended: %s", error)
+    except Exception as error:  # the barrier: one caller, whatever it sends
+        logger.debug("a caller's connection ended: %s: %s", type(error).__name__, error)
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.aclose_forcefully(stream)
@@ -141,6 +142,8 @@ async def _serve(stream: ByteStream, queue: CallbackQueue, token: str) -> None:
             raise ProtocolError("expected the opening of a WebSocket")
         protocol.send_response(protocol.accept(request))
         await transport.flush()
+    if protocol.state is not State.OPEN:
+        raise ProtocolError("its opening of a WebSocket was refused")
     try:
         async with anyio.create_task_group() as tasks:
             taken = _Taken()
@@ -170,8 +173,11 @@ async def _receive(
     transport: WebSocketTransport, queue: CallbackQueue, token: str, taken: _Taken
 ) -> None:
     assembler = Assembler()
+    proved = False
     while True:
-        messages: list[Message] = decode(await transport.receive())
+        # Until it has shown that it has the token, a caller may be anybody, and may not stay.
+        with anyio.fail_after(None if proved else OPENING_SECONDS):
+            messages: list[Message] = decode(await transport.receive())
         if messages and isinstance(messages[0], Piece):
             whole = assembler.feed(messages)
             if whole is None:
@@ -180,7 +186,9 @@ async def _receive(
         for message in messages:
             if isinstance(message, Callback):
                 acknowledge = partial(taken.add, message.delivery)
-                queue.put(message, token=token, acknowledge=acknowledge)
+                if not queue.put(message, token=token, acknowledge=acknowledge):
+                    raise ProtocolError("it sent a callback that is not signed with our token")
+                proved = True
 
 
 async def _acknowledge(transport: WebSocketTransport, taken: _Taken) -> None:

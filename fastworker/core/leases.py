@@ -82,9 +82,17 @@ def disconnect(draft: Draft, fact: Disconnection, now: Now) -> None:
     session = memory.sessions.get(fact.session)
     if session is None or session.origin is not fact.origin:
         return
+    draft.disconnected.append((session, session.origin))
     session.origin = None
-    if fact.leaving and not session.held:
-        del memory.sessions[fact.session]
+    if fact.leaving:
+        # It has told of everything it got: what is left was on its way, and never starts.
+        for job_id in list(session.held):
+            draft.release(session, job_id)
+            job = draft.job(job_id)
+            if job is not None and job.status is TaskStatus.RUNNING:
+                requeue(draft, job, now, reason="unsent", started=False)
+        session.lapsed = True
+        draft.expired_sessions.append(session)
     memory.roster_version += 1
     draft.commands.append(AnnounceRoster())
 

@@ -124,6 +124,7 @@ class Draft:
         self.payload_bytes = memory.payload_bytes
         self.settled_cancels: list[bytes] = []
         self.expired_sessions: list[Session] = []
+        self.disconnected: list[tuple[Session, object]] = []
 
     # -- numbers ----------------------------------------------------------------------------
 
@@ -287,6 +288,8 @@ class Draft:
                 session.hold(job_id, *before)
         for session in self.expired_sessions:
             session.lapsed = False
+        for session, origin in self.disconnected:
+            session.origin = origin
 
 
 def without_payload(job: JobRow) -> JobRow:

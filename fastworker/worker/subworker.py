@@ -183,7 +183,9 @@ class Subworker:
             await self._switchboard.wait_runners_gone()
         with trio.move_on_after(ACKNOWLEDGE_SECONDS):
             await self._switchboard.wait_acknowledged()
-        await self._connection.say_bye("drain")
+        if not self._switchboard.holds_jobs:
+            # To say goodbye is to say that nothing of what came here runs.
+            await self._connection.say_bye("drain")
         self.end(EXIT_OK)
 
     def _runner_failed(self, sentence: str) -> None:

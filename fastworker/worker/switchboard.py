@@ -89,6 +89,11 @@ class Switchboard:
             tokens + [token for _, token in pairs],
         )
 
+    @property
+    def holds_jobs(self) -> bool:
+        """Whether there are jobs that have neither ended nor been given back."""
+        return len(self._held) > 0
+
     async def wait_runners_gone(self) -> None:
         """Until no runner is ready."""
         while self._runners:

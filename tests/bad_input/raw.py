@@ -230,10 +230,12 @@ async def open_raw(address: Address, *extra: str) -> AsyncIterator[RawPeer]:
 
 
 @asynccontextmanager
-async def open_peer(address: Address, role: str = "client") -> AsyncIterator[RawPeer]:
+async def open_peer(
+    address: Address, role: str = "client", *, token: str = TOKEN
+) -> AsyncIterator[RawPeer]:
     """A peer that has proved itself, and may now send what it likes."""
     async with open_raw(address) as peer:
-        handshake = DialerHandshake(role, TOKEN, os.urandom, "raw")
+        handshake = DialerHandshake(role, token, os.urandom, "raw")
         await peer.send_messages(handshake.hello())
         (challenge,) = await _messages(peer)
         assert isinstance(challenge, Challenge)

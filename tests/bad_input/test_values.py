@@ -70,7 +70,7 @@ def test_odd_value_comes_back_and_can_be_printed(name: str) -> None:
     (argument,), _ = open_call(seal_call((value,), {}, task="add"))
     for found in (back, argument):
         if isinstance(value, tuple):
-            assert list(found)[0] == 1
+            assert next(iter(found)) == 1
         else:
             assert repr(found) == repr(value)
     with redirect_stdout(io.StringIO()) as printed:
@@ -78,7 +78,7 @@ def test_odd_value_comes_back_and_can_be_printed(name: str) -> None:
         show_fields({"result": str(back), "more": [back]})
         show_table(["result"], [[back]])
     text = printed.getvalue().replace("\n", "")
-    assert text.isprintable() and text.isascii() or "\u202e" not in text
+    assert text.isprintable()
 
 
 class Hostile:
@@ -116,7 +116,7 @@ async def test_what_cannot_travel_is_named_with_its_path_and_nothing_is_sent(
     with pytest.raises(NotSerializable) as caught:
         await client.delay("mail.send", 1, {"to": [0, value]})
     text = str(caught.value)
-    assert "mail.send" in text and "[1]['to'][1]" in text, text
+    assert text.startswith("argument 'args[1].to[1]' of task 'mail.send' is "), text
     assert named in text, text
     with pytest.raises(NotSerializable):
         await client.delay("mail.send", named=value)
@@ -169,10 +169,11 @@ async def test_oversize_payload_of_a_foreign_client_closes_with_4400(plane: Plan
         for piece in split(encode([submit]), transfer=1):
             await peer.send(frame(piece))
         problem, closed = await peer.receive_end()
-        assert closed == Closed(4400, "protocol_error")
-        assert problem is not None and problem.message == (
-            f"message Submit, field payloads: expected at most {MAX_PAYLOAD_BYTES} bytes each"
-        )
+    assert closed == Closed(4400, "protocol_error")
+    assert problem is not None
+    assert problem.message == (
+        f"message Submit, field payloads: expected at most {MAX_PAYLOAD_BYTES} bytes each"
+    )
     for pieces, named in (
         ([m.Piece(1, 1, False, data)], "message Piece, field index: expected 0, got 1"),
         ([m.Piece(1, 0, False, b"")], "message Piece, field data: expected bytes, got none"),

@@ -321,6 +321,21 @@ def test_drain_returns_jobs_uncounted(started: int) -> None:
     assert again.attempts == 1
 
 
+@pytest.mark.parametrize("first_dropped", [False, True])
+def test_assignment_that_crossed_a_goodbye_is_handed_out_again_at_once(first_dropped: bool) -> None:
+    plane = Plane()
+    plane.turn(registration(ONE, slots=1))
+    (job,) = assigned(plane.turn(submission(new_ids(1))))
+    plane.turn(registration(TWO, slots=1))
+    goodbye = Disconnection(ONE, "connection", leaving=True)
+    dispatcher = plane.dispatcher
+    if first_dropped:
+        dispatcher.drop(dispatcher.handle_all([goodbye], Known(), plane.now))
+    (again,) = assigned(plane.turn(goodbye), TWO)
+    assert (again.id, again.attempts) == (job.id, 1)
+    assert dispatcher.memory.sessions.keys() == {TWO}
+
+
 @pytest.mark.parametrize("ready_at", [None, 2000.0])
 def test_cancelled_job_that_has_not_started_never_starts(ready_at: float | None) -> None:
     plane = Plane()

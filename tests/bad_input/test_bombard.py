@@ -1,0 +1,23 @@
+"""The bombardment, short: see `bombard`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bad_input.bombard import bombard
+
+SECONDS = 3.0
+
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(sys.platform != "linux", reason="memory and files are read from /proc"),
+]
+
+
+def test_everyone_is_served_under_bombardment(tmp_path: Path) -> None:
+    report = bombard(tmp_path, SECONDS)
+    assert report.problems() == []
+    assert report.attacks > 20 and report.served > 5
