@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("store.contract", "store.thread", "store.opening"),
     ),
     "worker": ("core.records", "core.ids", "wire", "transport", "logs"),
-    "runner": ("core.records", "core.ids", "tasks", "wire", "client.ambient"),
+    "runner": ("core.records", "core.ids", "tasks", "wire", "client.ambient", "logs"),
     "client": ("core.records", "core.ids", "core.names", "wire", "tasks", "options", "config"),
     # The whole system in one process, for tests of applications; nothing but its fixtures uses it.
     "testing": (

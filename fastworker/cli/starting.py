@@ -61,6 +61,7 @@ def control_plane_settings(
         CannotCreate: the local token cannot be written.
     """
     from fastworker.server.settings import ControlPlaneSettings
+    from fastworker.store.contract import Retention
 
     base = parse_address(settings.base_address)
     discovery = _discovery_beside(base, parse_address(settings.discovery_address))
@@ -98,6 +99,14 @@ def control_plane_settings(
         threads=settings.threads,
         processes=settings.processes,
         async_runtime=settings.async_runtime,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+        retention=Retention(
+            results_seconds=settings.keep_results_seconds,
+            results_count=settings.keep_results_count,
+            results_bytes=settings.keep_results_bytes,
+            failures_seconds=settings.keep_failures_seconds,
+        ),
     )
     return asked, warning
 
@@ -174,6 +183,8 @@ def subworker_settings(settings: Settings, environ: Mapping[str, str]) -> Subwor
         processes=settings.processes,
         async_runtime=settings.async_runtime,
         drain_seconds=settings.drain_seconds,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
     )
 
 

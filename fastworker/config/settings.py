@@ -31,6 +31,11 @@ MAX_RUNNERS: Final = 256
 LONGEST_DRAIN_SECONDS: Final = 86_400.0
 """A day: a drain that takes longer is a stop that never comes."""
 
+LONGEST_KEPT_SECONDS: Final = 10 * 366 * 86_400.0
+"""Ten years: whoever wants more wants an archive."""
+MOST_KEPT: Final = 999_999_999_999
+"""Results, or bytes of them: more than any disk we know holds."""
+
 _ADDRESS = "an address such as tcp://127.0.0.1:5555 or wss://queue.example:443"
 
 
@@ -153,6 +158,24 @@ class Settings:
         default=25.0,
         metadata=_about(
             Seconds(LONGEST_DRAIN_SECONDS), "how long a first SIGTERM waits for jobs", "SECONDS"
+        ),
+    )
+    keep_results_seconds: float = field(
+        default=86_400.0,
+        metadata=_about(Seconds(LONGEST_KEPT_SECONDS), "how long results are kept", "SECONDS"),
+    )
+    keep_results_count: int = field(
+        default=1_000_000,
+        metadata=_about(Whole(0, MOST_KEPT), "how many results are kept", "N"),
+    )
+    keep_results_bytes: int = field(
+        default=2 * 1024**3,
+        metadata=_about(Whole(0, MOST_KEPT), "how many bytes of results are kept", "BYTES"),
+    )
+    keep_failures_seconds: float = field(
+        default=30 * 86_400.0,
+        metadata=_about(
+            Seconds(LONGEST_KEPT_SECONDS), "how long failed and dead jobs are kept", "SECONDS"
         ),
     )
     token: str | None = field(

@@ -35,6 +35,7 @@ def end_job(
         value,
         failure,
         status in _KEEPS_ARGUMENTS,
+        job.lane,
     )
     options = job.options
     draft.finish(job, row if options.keep_result else row._replace(value=None))

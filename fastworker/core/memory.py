@@ -204,9 +204,13 @@ class Draft:
 
     def lane_of(self, job: JobRow) -> LaneDraft:
         """This turn's view of the lane a job belongs to."""
-        lane = self.memory.lanes_by_number.get(job.lane)
+        return self.lane_numbered(job.lane)
+
+    def lane_numbered(self, number: int) -> LaneDraft:
+        """This turn's view of the lane with this number."""
+        lane = self.memory.lanes_by_number.get(number)
         if lane is None:
-            lane = next(new for new in self._new_lanes.values() if new.number == job.lane)
+            lane = next(new for new in self._new_lanes.values() if new.number == number)
         return self.lane_draft(lane)
 
     def all_lanes(self) -> list[Lane]:

@@ -191,6 +191,8 @@ class FinishRow(NamedTuple):
     failure: Failure | None
     keep_payload: bool
     """Dead letters keep their arguments; successes drop them."""
+    lane: int = 0
+    """Of the job, where memory remembers its end; not written again."""
 
 
 class CallbackRow(NamedTuple):

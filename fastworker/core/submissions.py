@@ -84,7 +84,8 @@ def _answer_repeat(
     stored = known.jobs.get(job_id)
     if stored is not None:
         row, ended = row or stored.row, ended or stored.finish
-    if row is not None and draft.lane_of(row).lane.key.task != spec.task:
+    lane = row.lane if row is not None else ended.lane if ended is not None else 0
+    if lane and draft.lane_numbered(lane).lane.key.task != spec.task:
         answer.refused.append(
             Refusal(
                 index,

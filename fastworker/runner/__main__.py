@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from fastworker.errors import FastWorkerError
+from fastworker.logs import configure_logging
 from fastworker.runner.channel import Channel, framed
 from fastworker.runner.failures import failure_from
 from fastworker.runner.watchdog import start_watchdog
@@ -38,6 +39,8 @@ class RunnerArguments:
     runtime: Runtime
     limits: RunnerLimits
     label: str
+    log_level: str
+    log_format: str
 
 
 def parse_arguments(arguments: Sequence[str]) -> RunnerArguments:
@@ -53,6 +56,8 @@ def parse_arguments(arguments: Sequence[str]) -> RunnerArguments:
     parser.add_argument("--concurrency", type=int, default=100)
     parser.add_argument("--threads", type=int, default=32)
     parser.add_argument("--label", default="runner")
+    parser.add_argument("--log-level", default="info")
+    parser.add_argument("--log-format", choices=("text", "json"), default="text")
     given = parser.parse_args(arguments)
     return RunnerArguments(
         data=given.data_fd,
@@ -61,12 +66,15 @@ def parse_arguments(arguments: Sequence[str]) -> RunnerArguments:
         runtime="trio" if given.async_runtime == "trio" else "asyncio",
         limits=RunnerLimits(concurrency=given.concurrency, threads=given.threads),
         label=given.label,
+        log_level=given.log_level,
+        log_format=given.log_format,
     )
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run until the subworker says stop; returns the exit code."""
     given = parse_arguments(arguments)
+    configure_logging(given.log_level, given.log_format)
     data = socket.socket(fileno=given.data)
     control = socket.socket(fileno=given.control)
     for sock in (data, control):

@@ -132,4 +132,6 @@ class LocalWorker:
             "processes": settings.processes,
             "async_runtime": settings.async_runtime,
             "drain_seconds": settings.drain_seconds,
+            "log_level": settings.log_level,
+            "log_format": settings.log_format,
         }

@@ -24,6 +24,7 @@ class ControlPlaneSettings:
         task_modules: for the local subworker.
         callback_allow: hosts (and ``host:port``) that callbacks may dial, too.
         drain_seconds: how long a first SIGTERM waits for connections to end well.
+        log_level, log_format: for the local subworker.
         lease_seconds, heartbeat_seconds: see guarantees G2; shorter in tests.
     """
 
@@ -44,6 +45,8 @@ class ControlPlaneSettings:
     threads: int = 32
     processes: int = 1
     async_runtime: str = "asyncio"
+    log_level: str = "info"
+    log_format: str = "text"
     lease_seconds: float = 15.0
     heartbeat_seconds: float = 5.0
     retention: Retention = field(default_factory=Retention)

@@ -157,7 +157,7 @@ class SqliteStore:
         outcomes: dict[str, list[rows.StoredRow]] = {"results": [], "failures": []}
         number = self._next_outcome
         for finish in finishes:
-            key, _, status, token, attempts, started_at, finished_at, value, failure, _ = finish
+            key, _, status, token, attempts, started_at, finished_at, value, failure = finish[:9]
             result_number = failure_number = tombstone_at = None
             if status in LONG_KEPT:
                 failure_number = number

@@ -24,7 +24,7 @@ def main() -> int:
     """Read the instructions and serve; returns the exit code."""
     with open(STDIN, "rb", buffering=0, closefd=False) as instructions:
         told = json.loads(instructions.readline())
-    configure_logging("info", "text")
+    configure_logging(told["log_level"], told["log_format"])
     address = parse_address(told["address"])
     settings = SubworkerSettings(
         control_plane=(address,),
@@ -37,6 +37,8 @@ def main() -> int:
         async_runtime=told["async_runtime"],
         drain_seconds=told["drain_seconds"],
         local=True,
+        log_level=told["log_level"],
+        log_format=told["log_format"],
     )
     return trio.run(_serve, settings)
 

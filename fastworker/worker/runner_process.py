@@ -166,6 +166,8 @@ def runner_command(
         f"--async-runtime={settings.async_runtime}",
         f"--task-modules={','.join(settings.task_modules)}",
         f"--label={settings.label}",
+        f"--log-level={settings.log_level}",
+        f"--log-format={settings.log_format}",
     ]
 
 

@@ -24,6 +24,7 @@ class SubworkerSettings:
         async_runtime: ``"asyncio"`` or ``"trio"``: where ``async def`` tasks run by default.
         drain_seconds: how long running jobs may go on after the first signal.
         local: the control plane's own subworker.
+        log_level, log_format: for the runners.
     """
 
     control_plane: Sequence[Address]
@@ -37,6 +38,8 @@ class SubworkerSettings:
     async_runtime: str = "asyncio"
     drain_seconds: float = 25.0
     local: bool = False
+    log_level: str = "info"
+    log_format: str = "text"
 
     @property
     def slots(self) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -102,4 +103,4 @@ def _change(chance: random.Random, box: Any, depth: int) -> None:
     elif isinstance(inner, float) and chance.random() < 0.7:
         box[key] = chance.choice([0.0, -1e9, 2.5e11, inner * 2])
     else:
-        box[key] = chance.choice(WRONG_VALUES)
+        box[key] = copy.deepcopy(chance.choice(WRONG_VALUES))

@@ -116,8 +116,12 @@ async def test_a_listener_checks_and_acknowledges(anyio_backend: object) -> None
                 "127.0.0.1", int(listener.address.rpartition(":")[2])
             )
             await stranger.send(b"GET / HTTP/1.0\r\n\r\n")
+            liar = await call(listener.address)
+            await liar.send(encode([callback(1, token="x" * 40)]))
+            with pytest.raises(ConnectionError):
+                await liar.receive()
             transport = await call(listener.address)
-            await transport.send(encode([callback(1, token="x" * 40), callback(2)]))
+            await transport.send(encode([callback(2)]))
             assert (await listener.__anext__()).result == 2
 
             async def take_next() -> None:

@@ -181,6 +181,15 @@ def test_id_of_another_task_is_a_conflict() -> None:
     assert [refusal.code for refusal in answer.refused] == ["conflict"]
 
 
+def test_id_of_an_ended_job_of_another_task_is_a_conflict() -> None:
+    plane = Plane()
+    plane.turn(registration(ONE))
+    ids = new_ids(1)
+    plane.turn(outcomes(ONE, assigned(plane.turn(submission(ids)))))
+    (answer,) = only(plane.turn(submission(ids, task="other")), AnswerSubmission)
+    assert [refusal.code for refusal in answer.refused] == ["conflict"]
+
+
 def test_group_with_one_bad_job_is_refused_whole() -> None:
     plane = Plane()
     taken, fresh = new_ids(1), new_ids(2)
