@@ -7,6 +7,7 @@ longest (smallest position) goes first; it goes to the least loaded subworker th
 from __future__ import annotations
 
 import heapq
+from dataclasses import dataclass
 
 from fastworker.core.commands import AssignJobs
 from fastworker.core.endings import end_job
@@ -27,37 +28,66 @@ def capable_sessions(memory: Memory, lane: Lane) -> list[Session]:
     return remote or able
 
 
-class _Targets:
-    """The subworkers that can take a lane's jobs, least loaded first."""
+@dataclass(slots=True, eq=False)
+class _Target:
+    """A pool of a subworker, and how many more jobs of one priority it may be sent."""
 
-    def __init__(self, sessions: list[Session], task: str, priority: int) -> None:
-        self.task = task
-        self.priority = priority
-        self._heap = [
-            (session.load(session.tasks[task]), number, session)
-            for number, session in enumerate(sessions)
-        ]
+    session: Session
+    pool: int
+    slots: int
+    room: int
+
+
+class _Targets:
+    """The subworkers that can take a lane's jobs, least loaded first.
+
+    Args:
+        shared: the targets of this priority so far; lanes that share a pool share its room.
+    """
+
+    def __init__(
+        self,
+        sessions: list[Session],
+        task: str,
+        priority: int,
+        shared: dict[tuple[bytes, int], _Target],
+    ) -> None:
+        self._priority = priority
+        self._heap: list[tuple[float, int, _Target]] = []
+        for number, session in enumerate(sessions):
+            pool = session.tasks[task]
+            target = shared.get((session.incarnation, pool))
+            if target is None:
+                room = session.room(pool, priority)
+                target = _Target(session, pool, max(1, session.pools[pool]), room)
+                shared[session.incarnation, pool] = target
+            if target.room > 0:
+                self._heap.append((session.load(pool), number, target))
         heapq.heapify(self._heap)
 
     def choose(self, job: JobRow) -> tuple[Session, int] | None:
         """The subworker for one job and the pool it will run in; None if none has room."""
-        exact = job.options.on_lost == "fail"
-        full: list[tuple[float, int, Session]] = []
-        chosen: tuple[Session, int] | None = None
+        if job.options.on_lost == "fail":
+            return self._choose_unprefetched()
         while self._heap:
-            load, number, session = self._heap[0]
-            pool = session.tasks[self.task]
-            if session.has_room(pool, self.priority, for_prefetch=not exact):
-                slots = max(1, session.pools[pool])
-                heapq.heapreplace(self._heap, (load + 1 / slots, number, session))
-                chosen = session, pool
-                break
-            full.append(heapq.heappop(self._heap))
-        if exact:
-            # Full for this job only: others may still be prefetched.
-            for entry in full:
-                heapq.heappush(self._heap, entry)
-        return chosen
+            load, number, target = self._heap[0]
+            if target.room > 0:
+                target.room -= 1
+                if len(self._heap) > 1:
+                    entry = (load + 1 / target.slots, number, target)
+                    heapq.heapreplace(self._heap, entry)
+                return target.session, target.pool
+            heapq.heappop(self._heap)
+        return None
+
+    def _choose_unprefetched(self) -> tuple[Session, int] | None:
+        """For a job that must never wait at a subworker: one with a slot that is free now."""
+        for _, _, target in sorted(self._heap, key=lambda entry: entry[:2]):
+            room = target.session.room(target.pool, self._priority, for_prefetch=False)
+            if room > 0 and target.room > 0:
+                target.room -= 1
+                return target.session, target.pool
+        return None
 
 
 def hand_out(draft: Draft, now: Now) -> None:
@@ -71,6 +101,7 @@ def hand_out(draft: Draft, now: Now) -> None:
 
 def _hand_out_priority(draft: Draft, lanes: list[Lane], priority: int, now: Now) -> None:
     heads: list[tuple[int, int, LaneDraft, _Targets, JobRow]] = []
+    shared: dict[tuple[bytes, int], _Target] = {}
     for lane in lanes:
         view = draft.lane_draft(lane)
         head = next_ready(draft, view, now)
@@ -78,7 +109,7 @@ def _hand_out_priority(draft: Draft, lanes: list[Lane], priority: int, now: Now)
             continue
         sessions = capable_sessions(draft.memory, lane)
         if sessions:
-            targets = _Targets(sessions, lane.key.task, priority)
+            targets = _Targets(sessions, lane.key.task, priority, shared)
             heads.append((head.position or 0, lane.number, view, targets, head))
     heapq.heapify(heads)
     batches: dict[bytes, AssignJobs] = {}

@@ -217,7 +217,8 @@ class Saves:
     lanes: list[LaneRow] = field(default_factory=list)
     inserts: list[JobRow] = field(default_factory=list)
     updates: list[JobRow] = field(default_factory=list)
-    """Jobs already stored; the payload is never rewritten."""
+    """Jobs already stored; the payload is never rewritten. A RUNNING one without ``started_at``
+    is a fresh lease: lane, ready time and expiry are as they were stored."""
     finishes: list[FinishRow] = field(default_factory=list)
     """Jobs already stored (or inserted in this same transaction) that end."""
     callbacks: list[CallbackRow] = field(default_factory=list)

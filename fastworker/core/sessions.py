@@ -97,8 +97,8 @@ class Session:
         if entry is not None:
             self.outstanding[entry[0]][entry[1]] -= 1
 
-    def has_room(self, pool: int, priority: int, *, for_prefetch: bool = True) -> bool:
-        """Whether it may be sent one more job of this urgency.
+    def room(self, pool: int, priority: int, *, for_prefetch: bool = True) -> int:
+        """How many more jobs of this urgency it may be sent; 0 or less: none.
 
         Less urgent jobs it holds do not count against a more urgent one, which overtakes them
         in every channel on its way; in all it never holds more than twice its slots beyond
@@ -106,10 +106,10 @@ class Session:
         """
         slots = self.pools[pool]
         if slots <= 0:
-            return False
+            return 0
         counts = self.outstanding[pool]
         limit = slots + self.jobs_ahead(pool) if for_prefetch else slots
-        return sum(counts[priority:]) < limit and sum(counts) < limit + slots
+        return min(limit - sum(counts[priority:]), limit + slots - sum(counts))
 
     def jobs_ahead(self, pool: int) -> int:
         """How many jobs to send beyond its slots: what it finishes during one round trip.

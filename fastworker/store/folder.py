@@ -138,6 +138,8 @@ class StoreFolder:
 
 def cannot_write(path: Path, error: OSError) -> CannotCreate:
     """The error to raise when a path cannot be made or written."""
+    if isinstance(error, FileExistsError):
+        return CannotCreate(f"{path} is not a folder; choose another one with --store")
     return CannotCreate(
         f"cannot create or write {path}: {error.strerror}; check its owner and mode, or choose "
         "another folder with --store"

@@ -48,6 +48,14 @@ UPDATE_JOB: Final = batches.update(
     key="key",
     where="finished_at IS NULL",
 )
+# Once a job, so narrow: rewriting every column of a row costs as much again.
+LEASE_JOB: Final = batches.update(
+    "jobs",
+    ("token", "session", "attempts", "deaths"),
+    key="key",
+    where="finished_at IS NULL",
+    extra=f"status = {RUNNING}, position = NULL, due_at = NULL, started_at = NULL",
+)
 FINISH_JOB: Final = batches.update(
     "jobs",
     (
@@ -141,11 +149,17 @@ def inserted(rows: Iterable[JobRow]) -> list[StoredRow]:
     return [(*row[:3], numbers[row[3]], *row[4:14], _options_bytes(row[14])) for row in rows]
 
 
-def updated(rows: Iterable[JobRow]) -> list[StoredRow]:
-    """Changed jobs as `UPDATE_JOB` binds them; of several changes to a job the last."""
-    numbers = STATUS_NUMBERS
-    latest = {row[0]: row for row in rows}
-    return [(row[2], numbers[row[3]], *row[4:8], *row[9:14], row[0]) for row in latest.values()]
+def updated(rows: Iterable[JobRow]) -> tuple[list[StoredRow], list[StoredRow]]:
+    """Changed jobs as `LEASE_JOB` and `UPDATE_JOB` bind them; of several changes the last."""
+    numbers, running = STATUS_NUMBERS, TaskStatus.RUNNING
+    leased: list[StoredRow] = []
+    others: list[StoredRow] = []
+    for row in {row[0]: row for row in rows}.values():
+        if row[3] is running and row[13] is None:
+            leased.append((*row[9:13], row[0]))
+        else:
+            others.append((row[2], numbers[row[3]], *row[4:8], *row[9:14], row[0]))
+    return leased, others
 
 
 def _options_bytes(options: JobOptions) -> bytes | None:

@@ -140,8 +140,9 @@ class SqliteStore:
                     [(row.key, row.payload) for row in saves.inserts if row.payload is not None],
                 )
             if saves.updates:
-                updated = rows.updated(saves.updates)
-                _check_all_met("updated", rows.UPDATE_JOB.write(self._connection, updated), updated)
+                leased, others = rows.updated(saves.updates)
+                _check_all_met("leased", rows.LEASE_JOB.write(self._connection, leased), leased)
+                _check_all_met("updated", rows.UPDATE_JOB.write(self._connection, others), others)
             if saves.finishes:
                 self._write_finishes(saves.finishes, changes)
             if saves.callbacks:

@@ -526,3 +526,10 @@ def test_backlog_in_the_store_is_fetched_at_once_when_a_subworker_comes() -> Non
     assert plane.dispatcher.next_wakeup()[0] <= plane.now.monotonic
     assert [job.id for job in assigned(plane.turn())] == ids[:3]
     assert plane.dispatcher.next_wakeup()[0] > plane.now.monotonic
+
+
+def test_lanes_of_one_priority_share_the_room_of_a_subworker() -> None:
+    plane = Plane()
+    plane.turn(submission(new_ids(5)), submission(new_ids(5), task="other"))
+    sent = assigned(plane.turn(registration(ONE, slots=4, tasks=("add", "other"))))
+    assert len(sent) == 4
