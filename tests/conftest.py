@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.cluster import Cluster
+
+# The same examples every time, however slow the machine is: a red build means a change did it.
+settings.register_profile("fastworker", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("fastworker")
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,12 @@ from fastworker.cli.exits import FAILED, NOT_FOUND, OK
 from fastworker.cli.flags import CONNECTION, AsJson, with_settings
 from fastworker.cli.output import json_text, say, show, show_fields, show_json, show_table
 from fastworker.config import Resolved
+from fastworker.core.ids import id_bytes
+from fastworker.core.names import check_name
 from fastworker.core.records import TaskPriority, TaskStatus
 from fastworker.errors import InvalidOption, UnknownJob
 from fastworker.logs import escape_controls
+from fastworker.options import CallOptions
 
 if TYPE_CHECKING:
     from fastworker.core.records import TaskResult
@@ -38,6 +41,9 @@ def submit(
     countdown: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="not before so many seconds")
     ] = None,
+    expires: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="not after so many seconds")
+    ] = None,
     queue: Annotated[str | None, typer.Option(metavar="NAME", help="the queue")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -46,8 +52,12 @@ def submit(
     options: dict[str, object] = {"priority": read_priority(priority)}
     if countdown is not None:
         options["countdown"] = countdown
+    if expires is not None:
+        options["expires"] = expires
     if queue is not None:
         options["queue"] = queue
+    check_name("task", name)
+    CallOptions(**options)  # type: ignore[arg-type]  # said now: what is wrong needs no connection
     from fastworker.cli.connecting import connected_client
 
     with connected_client(resolved.settings) as client:
@@ -66,6 +76,8 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show how the control plane or a job stands."""
+    if task_id is not None:
+        id_bytes(task_id)
     from fastworker.cli.connecting import connected_client
 
     with connected_client(resolved.settings) as client:
@@ -80,6 +92,7 @@ def status(
 @with_settings(*CONNECTION)
 def result(resolved: Resolved, task_id: JobId, as_json: AsJson = False) -> None:
     """Print a result; exit 1 if there is none (yet)."""
+    id_bytes(task_id)
     from fastworker.cli.connecting import connected_client
 
     with connected_client(resolved.settings) as client:
@@ -90,6 +103,7 @@ def result(resolved: Resolved, task_id: JobId, as_json: AsJson = False) -> None:
 @with_settings(*CONNECTION)
 def cancel(resolved: Resolved, task_id: JobId, as_json: AsJson = False) -> None:
     """Cancel a job; exit 1 if it was too late."""
+    id_bytes(task_id)
     from fastworker.cli.connecting import connected_client
     from fastworker.client.handles import CancelOutcome
 

@@ -17,7 +17,7 @@ import anyio
 
 from fastworker.client import current
 from fastworker.client.ambient import StandIn, stand_in, transport_opener, waiting_for_results
-from fastworker.client.callbacks import CallbackQueue
+from fastworker.client.callbacks import CallbackIterator, CallbackQueue
 from fastworker.client.calls import seconds_of
 from fastworker.client.connection import Connection
 from fastworker.client.dialing import Dialler
@@ -310,11 +310,12 @@ class ClientBase:
         """What to give as ``callback_address`` to have callbacks arrive at `callbacks`."""
         return f"client:{self._client_id.hex()}"
 
-    def callbacks(self) -> CallbackQueue:
-        """Callbacks that arrive over this client's own connection, as an async iterator.
+    def callbacks(self) -> CallbackIterator:
+        """Callbacks that arrive over this client's own connection: ``async for`` over them.
 
-        One is acknowledged when the next is asked for; what was not is delivered again. All
-        iterators of one client share one queue. Call it before, or soon after, submitting.
+        One is acknowledged when its loop asks for the next, or by `JobCallback.acknowledge`. A
+        loop that ends before, by an exception or ``break``, leaves its last one to be delivered
+        again. All loops of one client share one queue. Call it before, or soon after, submitting.
 
         Raises:
             ClientNotReady: the client is not started; when iterating: it was stopped.
@@ -324,7 +325,7 @@ class ClientBase:
             self._callbacks = CallbackQueue()
             self._listen_for_callbacks(connection)
             connection.introduce()
-        return self._callbacks
+        return CallbackIterator(self._callbacks)
 
     def _listen_for_callbacks(self, connection: Connection) -> None:
         queue = self._callbacks

@@ -10,7 +10,8 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -19,10 +20,11 @@ from typing import Any, Generic, Self, TypeVar
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from fastworker.client.callbacks import JobCallback
-from fastworker.client.calls import Call, TaskLike
+from fastworker.client.calls import Call, TaskLike, check_options
 from fastworker.client.client import Client
 from fastworker.client.event_loop import running_loop
 from fastworker.client.handles import CancelResult, TaskHandle
+from fastworker.client.streaming import batches, submit_batch
 from fastworker.core.records import TaskPriority, TaskResult, TaskStatus
 from fastworker.errors import ClientNotReady
 
@@ -71,6 +73,32 @@ class BlockingHandle(Generic[R]):
 
     def __repr__(self) -> str:
         return repr(self._handle).replace("TaskHandle", "BlockingHandle", 1)
+
+
+class BlockingOptions:
+    """A `BlockingClient` with options chosen: ``client.options(queue="slow").submit("add", 2)``."""
+
+    __slots__ = ("_client", "_given")
+
+    def __init__(self, client: BlockingClient, given: Mapping[str, Any]) -> None:
+        check_options(given)
+        self._client = client
+        self._given = given
+
+    def options(self, **changes: Any) -> BlockingOptions:
+        """These options with some changed."""
+        return BlockingOptions(self._client, {**self._given, **changes})
+
+    def delay(self, task: TaskLike, /, *args: Any, **kwargs: Any) -> str:
+        """Submit; all keywords are the task's own. See `Client.delay`."""
+        bound = self._client._inner.options(**self._given)
+        return self._client._run(partial(bound.delay, task, *args, **kwargs))
+
+    def submit(self, task: TaskLike, /, *args: Any, **kwargs: Any) -> BlockingHandle[Any]:
+        """Submit; all keywords are the task's own. See `Client.submit`."""
+        bound = self._client._inner.options(**self._given)
+        handle = self._client._run(partial(bound.submit, task, *args, **kwargs))
+        return self._client._handle(handle)
 
 
 class BlockingClient:
@@ -214,6 +242,10 @@ class BlockingClient:
         """See `Client.apply`."""
         return self._handle(self._run(partial(self._inner.apply, task, args, kwargs, **options)))
 
+    def options(self, **options: Any) -> BlockingOptions:
+        """See `Client.options`."""
+        return BlockingOptions(self, options)
+
     def submit_many(
         self,
         calls: TaskLike | Iterable[Call],
@@ -224,6 +256,18 @@ class BlockingClient:
         """See `Client.submit_many`."""
         handles = self._run(partial(self._inner.submit_many, calls, args, **options))
         return [self._handle(handle) for handle in handles]
+
+    def submit_stream(self, calls: Iterable[Call]) -> Iterator[BlockingHandle[Any]]:
+        """See `Client.submit_stream`; ``calls`` is read here, in the calling thread.
+
+        Jobs are submitted as they are read, and together if they come quickly; each is accepted
+        before more is read. An iterator that is left early has submitted what it has read.
+        """
+        for batch in batches(calls):
+            handles, error = self._run(partial(submit_batch, self._inner, batch))
+            yield from map(self._handle, handles)
+            if error is not None:
+                raise error
 
     def _handle(self, handle: TaskHandle[R]) -> BlockingHandle[R]:
         return BlockingHandle(self, handle)
@@ -280,6 +324,12 @@ class BlockingClient:
     def callbacks(self) -> Iterator[JobCallback]:
         """See `Client.callbacks`; blocks the thread until the next one arrives."""
         portal, client = self._ready()
-        queue = portal.call(client.callbacks)
+        arriving = portal.call(client.callbacks)
         while True:
-            yield self._run(queue.__anext__)
+            callback = self._run(arriving.__anext__)
+            yield replace(callback, _acknowledge=partial(_acknowledge, portal, callback))
+
+
+def _acknowledge(portal: BlockingPortal, callback: JobCallback) -> None:
+    with suppress(RuntimeError):  # the client was stopped; it is delivered again
+        portal.call(callback.acknowledge)

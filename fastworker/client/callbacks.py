@@ -1,12 +1,18 @@
-"""Callbacks that arrive: checked, queued, and acknowledged once the application has taken them."""
+"""Callbacks that arrive: checked, queued, and acknowledged once the application has handled them.
+
+A callback is handed to one iterator. It is acknowledged when that iterator is asked for the next
+one, or by `JobCallback.acknowledge`. An iterator that is dropped before, because the body of its
+loop raised or left, acknowledges nothing: the control plane delivers again.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -24,11 +30,16 @@ MAX_WAITING: Final = 1_000
 """Deliveries beyond this are not taken; they are delivered again later."""
 
 
+def _unconnected() -> None:
+    """How a callback that was never delivered is acknowledged."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobCallback:
     """A job has ended, says the control plane. Times are aware UTC.
 
-    Delivery is at least once: the same ``delivery_id`` may come again after a lost connection.
+    Delivery is at least once: one that was not acknowledged comes again with the same
+    ``delivery_id``.
     """
 
     task_id: str
@@ -42,6 +53,16 @@ class JobCallback:
     attempts: int
     callback_data: Any
     delivery_id: str
+    _acknowledge: Callable[[], None] = field(default=_unconnected, repr=False, compare=False)
+
+    def acknowledge(self) -> None:
+        """Say that it is handled, before leaving the loop; going on with the next says so, too.
+
+        Returns at once; call it in the event loop of the client or listener, or in any thread if
+        it came from a `BlockingClient`. A second call does nothing, and neither does one after
+        the client was stopped: then it is delivered again.
+        """
+        self._acknowledge()
 
 
 REMEMBERED: Final = 1_000
@@ -49,9 +70,9 @@ REMEMBERED: Final = 1_000
 is acknowledged again and not handed out twice."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Open:
-    """A delivery that is not acknowledged yet."""
+    """A delivery that waits or is being handled, and is not acknowledged yet."""
 
     callback: JobCallback
     acknowledge: Callable[[], None]
@@ -59,15 +80,10 @@ class _Open:
 
 
 class CallbackQueue:
-    """Callbacks between the connection and the application; an async iterator.
-
-    A callback is acknowledged when the next one is asked for: by then the body of the loop has
-    run. One that was taken by a loop that failed is delivered again.
-    """
+    """Callbacks between the connection and the iterators of the application."""
 
     def __init__(self) -> None:
         self._waiting: deque[_Open] = deque()
-        self._taken: _Open | None = None
         self._open: dict[str, _Open] = {}
         self._acknowledged: deque[str] = deque(maxlen=REMEMBERED)
         self._arrived = anyio.Event()
@@ -83,7 +99,8 @@ class CallbackQueue:
             logger.warning("a callback was passed over: its signature does not fit our token")
             return False
         try:
-            callback = _opened(decode_callback(message.body))
+            body = decode_callback(message.body)
+            callback = _opened(body, partial(self._settle, body.delivery.hex(), acknowledge))
         except ProtocolError as error:
             logger.warning("a callback was passed over: %s", error)
             return True
@@ -111,25 +128,74 @@ class CallbackQueue:
         self._closed = True
         self._arrived.set()
 
-    def __aiter__(self) -> CallbackQueue:
-        return self
+    async def take(self) -> _Open:
+        """Wait for the next one; cancelling this loses none.
 
-    async def __anext__(self) -> JobCallback:
-        if self._taken is not None:
-            taken, self._taken = self._taken, None
-            del self._open[taken.callback.delivery_id]
-            self._acknowledged.append(taken.callback.delivery_id)
-            taken.acknowledge()
-        while not self._waiting:
+        Raises:
+            ClientNotReady: none is left, and no more will come.
+        """
+        while True:
+            while self._waiting:
+                taken = self._waiting.popleft()
+                if self._is_open(taken):
+                    return taken
             if self._closed:
                 raise ClientNotReady("the client was stopped; no more callbacks will come")
-            self._arrived = anyio.Event()
+            if self._arrived.is_set():
+                self._arrived = anyio.Event()
             await self._arrived.wait()
-        self._taken = self._waiting.popleft()
+
+    def release(self, taken: _Open) -> None:
+        """Nobody handles it any more: when it is delivered again, it is handed out again.
+
+        Called by the garbage collector, in any thread.
+        """
+        if self._is_open(taken):
+            self._open.pop(taken.callback.delivery_id, None)
+
+    def _is_open(self, one: _Open) -> bool:
+        return self._open.get(one.callback.delivery_id) is one
+
+    def _settle(self, delivery: str, acknowledge: Callable[[], None]) -> None:
+        """Acknowledge a delivery, over the connection it came over last; see `JobCallback`."""
+        found = self._open.pop(delivery, None)
+        if found is None and delivery in self._acknowledged:
+            return
+        self._acknowledged.append(delivery)
+        (acknowledge if found is None else found.acknowledge)()
+
+
+class CallbackIterator:
+    """Callbacks as they arrive. Each ``async for`` over one gets an iterator of its own."""
+
+    __slots__ = ("_queue", "_taken")
+
+    def __init__(self, queue: CallbackQueue) -> None:
+        self._queue = queue
+        self._taken: _Open | None = None
+
+    def __aiter__(self) -> CallbackIterator:
+        return CallbackIterator(self._queue)
+
+    async def __anext__(self) -> JobCallback:
+        """The next callback; the one that this iterator gave before is acknowledged by asking.
+
+        Raises:
+            ClientNotReady: no more will come.
+        """
+        taken, self._taken = self._taken, None
+        if taken is not None:
+            taken.callback.acknowledge()
+        self._taken = await self._queue.take()
         return self._taken.callback
 
+    def __del__(self) -> None:
+        # The one sign that a loop has ended by an exception: it drops its iterator.
+        if self._taken is not None:
+            self._queue.release(self._taken)
 
-def _opened(body: CallbackBody) -> JobCallback:
+
+def _opened(body: CallbackBody, acknowledge: Callable[[], None]) -> JobCallback:
     failure = body.failure
     error = None
     if failure is not None:
@@ -147,6 +213,7 @@ def _opened(body: CallbackBody) -> JobCallback:
         attempts=body.attempts,
         callback_data=None if body.data is None else open_value(body.data),
         delivery_id=body.delivery.hex(),
+        _acknowledge=acknowledge,
     )
 
 

@@ -9,19 +9,15 @@ from datetime import timedelta
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from fastworker.client.ambient import wall_seconds
+from fastworker.client.offers import Offered
 from fastworker.client.submissions import Jobs, Spec
 from fastworker.core.ids import id_bytes, new_id
 from fastworker.core.names import check_name
 from fastworker.core.records import DEFAULT_OPTIONS, DEFAULT_QUEUE, JobOptions, TaskPriority
 from fastworker.errors import CallerError, InvalidOption
 from fastworker.options import DEFAULT_CALL, CallOptions
-from fastworker.tasks import (
-    AsyncTask,
-    Task,
-    TaskDefinition,
-    bind_arguments,
-    registry,
-)
+from fastworker.tasks import AsyncTask, Task, TaskDefinition, registry
+from fastworker.tasks.signatures import Parameters, check_arguments
 from fastworker.wire.addresses import parse_address
 from fastworker.wire.options import options_to_map
 from fastworker.wire.values import seal_call, seal_value
@@ -55,34 +51,45 @@ def call(task: TaskLike, /, *args: Any, **kwargs: Any) -> Call:
 
 
 class _Target(NamedTuple):
-    """What is called: a name, and what this process knows of the task behind it."""
+    """What is called: a name, and what is known here of the task behind it."""
 
     name: str
-    definition: TaskDefinition | None
-    checked: bool
-    """Whether arguments are to be checked: the caller holds the very task."""
-
-    @property
-    def default_options(self) -> CallOptions:
-        """What its jobs ask for unless a call says otherwise."""
-        return DEFAULT_CALL if self.definition is None else self.definition.call_options
+    default_options: CallOptions
+    """What its jobs ask for unless a call says otherwise."""
+    parameters: Parameters | None
+    """None: not known, or not the same on all subworkers."""
+    checked: bool = True
+    """Whether arguments are to be checked."""
 
 
-def _target(task: TaskLike) -> _Target:
+def _nothing_offered(name: str) -> None:
+    """An `Offered` for when no task is known by name."""
+
+
+def _target(task: TaskLike, offered: Offered = _nothing_offered) -> _Target:
     match task:
         case TaskDefinition():  # whoever passes this has checked the arguments
-            return _Target(task.name, task, False)
+            return _Target(task.name, task.call_options, task.parameters, checked=False)
         case Task() | AsyncTask():
-            return _Target(task.name, task.definition, True)
+            known = task.definition
+            return _Target(known.name, known.call_options, known.parameters)
         case str():
-            return _Target(check_name("task", task), registry.get(task), False)
+            # A task of this name here need not be the one that the subworkers have: its options
+            # are the caller's choice, and what arguments fit is theirs to say.
+            name = check_name("task", task)
+            here = registry.get(name)
+            options = DEFAULT_CALL if here is None else here.call_options
+            return _Target(name, options, offered(name))
     raise CallerError(f"expected a task or its name, not {type(task).__name__}")
 
 
 def _seal(target: _Target, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-    if target.checked and target.definition is not None:
-        bind_arguments(target.definition, args, kwargs)
-    return seal_call(args, kwargs, task=target.name)
+    parameters = target.parameters
+    if parameters is None:
+        return seal_call(args, kwargs, task=target.name)
+    if target.checked:
+        check_arguments(target.name, parameters, args, kwargs)
+    return seal_call(args, kwargs, task=target.name, names=parameters.positional)
 
 
 def new_ids(count: int) -> list[bytes]:
@@ -93,13 +100,16 @@ def new_ids(count: int) -> list[bytes]:
     return [new_id(wall=wall, random=random[at : at + step]) for at in range(0, len(random), step)]
 
 
-def job_of(call: Call) -> Jobs:
+def job_of(call: Call, offered: Offered) -> Jobs:
     """One call as the columns of a submission.
+
+    Args:
+        offered: what arguments the tasks take that are called by name.
 
     Raises:
         CallerError: anything that cannot be sent.
     """
-    target = _target(call.task)
+    target = _target(call.task, offered)
     options = target.default_options if call.options is None else call.options
     payload = _seal(target, call.args, call.kwargs)
     ids = new_ids(1) if options.task_id is None else [id_bytes(options.task_id)]
@@ -107,14 +117,14 @@ def job_of(call: Call) -> Jobs:
 
 
 def jobs_of_one_task(
-    task: TaskLike, rows: Iterable[Sequence[Any]], options: CallOptions | None
+    task: TaskLike, rows: Iterable[Sequence[Any]], options: CallOptions | None, offered: Offered
 ) -> Jobs:
-    """Many calls of one task, by position only.
+    """Many calls of one task, by position only; ``offered`` as for `job_of`.
 
     Raises:
         CallerError: anything that cannot be sent.
     """
-    target = _target(task)
+    target = _target(task, offered)
     options = target.default_options if options is None else options
     payloads = [_seal(target, _arguments(row, target.name), {}) for row in rows]
     if options.task_id is not None:
@@ -136,13 +146,13 @@ def _jobs(ids: list[bytes], payloads: list[bytes], specs: list[Spec], options: C
     )
 
 
-def jobs_of_calls(calls: Iterable[Call]) -> Jobs:
-    """Many calls of any tasks.
+def jobs_of_calls(calls: Iterable[Call], offered: Offered) -> Jobs:
+    """Many calls of any tasks; ``offered`` as for `job_of`.
 
     Raises:
         CallerError: anything that cannot be sent.
     """
-    ones = [job_of(one) for one in calls]
+    ones = [job_of(one, offered) for one in calls]
     specs: dict[Spec, int] = {}
     which = [specs.setdefault(one.specs[0], len(specs)) for one in ones]
     ready_at = [None if one.ready_at is None else one.ready_at[0] for one in ones]

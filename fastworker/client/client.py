@@ -96,7 +96,8 @@ class Client(ClientBase):
         """Submit a job and return its id once it is accepted.
 
         Waits and retries through disconnects and overload for ``submit_timeout``. If the caller
-        is cancelled the job may have been submitted.
+        is cancelled the job may have been submitted. Arguments of a task given by name are checked
+        here if all connected subworkers agree on its signature.
 
         Args:
             task: its name, or the task itself.
@@ -105,7 +106,7 @@ class Client(ClientBase):
             eta: aware moment before which it does not start.
 
         Raises:
-            CallerError: nothing was sent.
+            CallerError: nothing was sent; an `ArgumentError` if arguments do not fit.
             Rejected: refused; definitely not stored.
             Indeterminate: sent and not answered; ``.task_id`` makes repeating it safe.
             ControlPlaneUnavailable: never sent.
@@ -190,7 +191,7 @@ class Client(ClientBase):
 
     async def _submit(self, call: Call, *, watch: bool) -> TaskHandle[Any]:
         connection = self._usable()
-        submission, watched = self._prepare(job_of(call), watch=watch)
+        submission, watched = self._prepare(job_of(call, connection.offers.parameters), watch=watch)
         await connection.accept(submission, watched)
         return self._accepted(connection, submission, watched)[0]
 
@@ -239,17 +240,18 @@ class Client(ClientBase):
             others: as for `delay`; ``.task_id`` is that of the first job.
         """
         connection = self._usable()
+        offered = connection.offers.parameters
         if args is not None:
             if isinstance(calls, Iterable) and not isinstance(calls, str):
                 raise CallerError("submit_many(task, arguments): the first is a task or its name")
             check_options(options)
-            jobs = jobs_of_one_task(calls, args, chosen(calls, **options))
+            jobs = jobs_of_one_task(calls, args, chosen(calls, **options), offered)
         elif isinstance(calls, str) or not isinstance(calls, Iterable):
             raise CallerError("submit_many(task, arguments) needs the arguments of each job")
         elif options:
             raise CallerError("options go into each Call: call(...)._replace(options=...)")
         else:
-            jobs = jobs_of_calls(calls)
+            jobs = jobs_of_calls(calls, offered)
         if not jobs.ids:
             return []
         check_group(jobs)

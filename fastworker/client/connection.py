@@ -6,6 +6,7 @@ What callers hand in and wait for is in `desk`.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import random
@@ -20,6 +21,7 @@ from fastworker.client.desk import Desk, watch_messages
 from fastworker.client.dialing import Dialled, Dialler
 from fastworker.client.event_loop import EventLoop
 from fastworker.client.failures import error_from_code
+from fastworker.client.offers import Offers
 from fastworker.client.outbox import JOBS_PER_SUBMIT
 from fastworker.client.results import Watches
 from fastworker.core.ids import ID_BYTES
@@ -44,6 +46,9 @@ RECONNECT_LONGEST_SECONDS: Final = 2.0
 SILENCE_FACTOR: Final = 3
 """So many heartbeats without a sign of life end a connection."""
 
+FAREWELL_SECONDS: Final = 1.0
+"""For what is still to be said when the client is stopped."""
+
 
 class Connection(Desk):
     """What a started client has; ended for good by `request_stop`."""
@@ -66,7 +71,7 @@ class Connection(Desk):
         )
         self.on_callback: Callable[[m.Callback], None] | None = None
         self.on_end: Callable[[], None] | None = None
-        self.roster: m.Roster | None = None
+        self.offers = Offers()
         self.connected = anyio.Event()
         self._tried = anyio.Event()
         self.refusal: FastWorkerError | None = None
@@ -192,12 +197,24 @@ class Connection(Desk):
                 await until_it_ends(lambda: self._read(transport, dialled.early))
         finally:
             self._standing = False
+            self.offers.forget()
             if not self._stopping:
                 self.connected = anyio.Event()
             self.outbox.connection_lost()
             self.requests.connection_lost()
+            if self._stopping:
+                await self._say_last(transport)
             with anyio.CancelScope(shield=True):
                 await transport.aclose()
+
+    async def _say_last(self, transport: Transport) -> None:
+        """Send the acknowledgements that the application gave just before it stopped the client:
+        with this client those callbacks lose whom they could be delivered to again."""
+        last: list[m.Message] = [one for one in self._control if isinstance(one, m.CallbackAck)]
+        if last:
+            with anyio.move_on_after(FAREWELL_SECONDS, shield=True), contextlib.suppress(OSError):
+                for frame in pack(last, transfers=self._transfers):
+                    await transport.send(frame)
 
     def _lost(self, name: str, error: Exception) -> None:
         if self.problem is None:
@@ -278,7 +295,7 @@ class Connection(Desk):
                 if self.on_callback is not None:
                     self.on_callback(message)
             case m.Roster():
-                self.roster = message
+                self.offers.learn(message)
             case m.Bye():
                 raise ConnectionError(f"the control plane is leaving: {message.reason}")
             case m.BeatAck():

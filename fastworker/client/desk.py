@@ -181,7 +181,7 @@ class Desk:
             return f"connected to {self._places}, but no answer came"
         if self.problem is not None:
             return str(self.problem)
-        return f"no connection to {self._places} yet"
+        return f"nothing at {self._places} has answered yet; check that it is a control plane"
 
     def _check_usable(self) -> None:
         if not self.is_usable:

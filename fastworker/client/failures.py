@@ -1,7 +1,9 @@
 """Turns what came back into exceptions: refusals of the control plane, and failures of tasks.
 
 Nothing on the wire names code to import: a type name is looked up among the builtin exceptions
-and those registered with `register_exception`; every other failure is a plain `TaskError`.
+and those registered with `register_exception`; every other failure is a plain `TaskError`. So are
+those that a runner names itself (`ResultNotSerializable`, `UnknownTask`, …), but for one: arguments
+that do not fit are the caller's mistake, wherever it is noticed.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Final, NoReturn, TypeVar
 from fastworker import errors
 from fastworker.core.records import Failure, TaskStatus
 from fastworker.errors import (
+    ArgumentError,
     Conflict,
     FastWorkerError,
     InvalidOption,
@@ -51,7 +54,7 @@ _rebuildable: dict[str, type[Exception]] = {
     name: kind
     for kind in _builtin_exceptions()
     for name in (kind.__name__, f"builtins.{kind.__name__}")
-}
+} | {ArgumentError.__name__: ArgumentError}
 
 
 def register_exception(kind: E) -> E:
@@ -148,4 +151,6 @@ def raise_failure(task_id: str, status: TaskStatus, failure: Failure | None) -> 
     rebuilt = rebuild(failure) if failure is not None and status is TaskStatus.FAILURE else None
     if rebuilt is None:
         raise error
+    if isinstance(rebuilt, FastWorkerError):
+        rebuilt.task_id = task_id
     raise rebuilt from error

@@ -6,6 +6,7 @@ The control plane dials, and sends `Callback` messages; whoever listens answers 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import ssl
 from collections.abc import AsyncIterator
@@ -22,7 +23,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from fastworker.client.callbacks import CallbackQueue, JobCallback
+from fastworker.client.callbacks import CallbackIterator, CallbackQueue, JobCallback
 from fastworker.client.transport import MAX_MESSAGE_BYTES, WebSocketTransport
 from fastworker.errors import CannotCreate, InvalidOption, ProtocolError
 from fastworker.wire.addresses import Address, parse_address
@@ -38,6 +39,9 @@ MAX_CONNECTIONS: Final = 64
 OPENING_SECONDS: Final = 10.0
 """For the opening handshake of a caller, and for each message until it has proved itself."""
 
+FAREWELL_SECONDS: Final = 1.0
+"""For the last acknowledgements, when the block of the listener is left."""
+
 
 @dataclass(frozen=True, slots=True)
 class CallbackListener:
@@ -48,14 +52,15 @@ class CallbackListener:
     """
 
     address: str
-    _queue: CallbackQueue
+    _callbacks: CallbackIterator
 
-    def __aiter__(self) -> CallbackListener:
-        return self
+    def __aiter__(self) -> CallbackIterator:
+        """An iterator for one loop; see `Client.callbacks` for what it acknowledges, and when."""
+        return aiter(self._callbacks)
 
     async def __anext__(self) -> JobCallback:
-        """The next callback; the one before it is acknowledged by asking."""
-        return await self._queue.__anext__()
+        """The next callback; the one that was asked for here before is acknowledged by asking."""
+        return await anext(self._callbacks)
 
 
 @asynccontextmanager
@@ -100,7 +105,8 @@ async def open_callback_listener(
         serving.start_soon(listener.serve, serve)
         port = listener.extra(SocketAttribute.local_port)
         try:
-            yield CallbackListener(str(Address(where.host, port, where.tls)), queue)
+            address = str(Address(where.host, port, where.tls))
+            yield CallbackListener(address, CallbackIterator(queue))
         finally:
             queue.close()
             serving.cancel_scope.cancel()
@@ -144,9 +150,9 @@ async def _serve(stream: ByteStream, queue: CallbackQueue, token: str) -> None:
         await transport.flush()
     if protocol.state is not State.OPEN:
         raise ProtocolError("its opening of a WebSocket was refused")
+    taken = _Taken()
     try:
         async with anyio.create_task_group() as tasks:
-            taken = _Taken()
             tasks.start_soon(_acknowledge, transport, taken)
             try:
                 await _receive(transport, queue, token, taken)
@@ -154,11 +160,13 @@ async def _serve(stream: ByteStream, queue: CallbackQueue, token: str) -> None:
                 logger.debug("a caller's connection ended: %s", error)
             tasks.cancel_scope.cancel()
     finally:
+        with anyio.move_on_after(FAREWELL_SECONDS, shield=True), contextlib.suppress(OSError):
+            await _send_acknowledgements(transport, taken)
         await transport.aclose()
 
 
 class _Taken:
-    """Deliveries that the application has taken and that are not acknowledged yet."""
+    """Deliveries that the application has handled and that are not acknowledged yet."""
 
     def __init__(self) -> None:
         self.deliveries: list[bytes] = []
@@ -195,8 +203,13 @@ async def _acknowledge(transport: WebSocketTransport, taken: _Taken) -> None:
     while True:
         await taken.added.wait()
         taken.added = anyio.Event()
-        deliveries, taken.deliveries = taken.deliveries, []
         try:
-            await transport.send(encode([CallbackAck(b"".join(deliveries))]))
+            await _send_acknowledgements(transport, taken)
         except OSError:
             return  # the reader says why; these are delivered again
+
+
+async def _send_acknowledgements(transport: WebSocketTransport, taken: _Taken) -> None:
+    deliveries, taken.deliveries = taken.deliveries, []
+    if deliveries:
+        await transport.send(encode([CallbackAck(b"".join(deliveries))]))

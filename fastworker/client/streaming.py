@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anyio
@@ -12,12 +13,17 @@ from fastworker.client.calls import Call, job_of
 from fastworker.client.handles import TaskHandle
 from fastworker.client.results import Watched
 from fastworker.client.submissions import Submission
+from fastworker.errors import FastWorkerError
 
 if TYPE_CHECKING:
     from fastworker.client.client import Client
 
 WINDOW_JOBS: Final = 1_000
 """As many as one message holds: enough to keep the connection busy at any round trip."""
+
+
+BATCH_SECONDS: Final = 0.01
+"""A batch is not held back longer for more calls; their source may be slow."""
 
 
 class _Posted(NamedTuple):
@@ -55,7 +61,7 @@ async def _each(calls: Iterable[Call] | AsyncIterable[Call]) -> AsyncIterator[Ca
 
 async def _post(client: Client, call: Call) -> _Posted:
     connection = client._usable()
-    submission, watched = client._prepare(job_of(call), watch=True)
+    submission, watched = client._prepare(job_of(call, connection.offers.parameters), watch=True)
     await connection.wait_for_room(submission)
     return _Posted(submission, watched, connection.post(submission, watched))
 
@@ -65,3 +71,29 @@ async def _first(client: Client, posted: deque[_Posted]) -> TaskHandle[Any]:
     connection = client._usable()
     await connection.wait_accepted(submission, watched, done)
     return client._accepted(connection, submission, watched)[0]
+
+
+def batches(calls: Iterable[Call]) -> Iterator[list[Call]]:
+    """Cut into lists of at most a window, without holding back what comes slowly."""
+    batch: list[Call] = []
+    began = time.monotonic()
+    for call in calls:
+        batch.append(call)
+        if len(batch) >= WINDOW_JOBS or time.monotonic() - began >= BATCH_SECONDS:
+            yield batch
+            batch, began = [], time.monotonic()
+    if batch:
+        yield batch
+
+
+async def submit_batch(
+    client: Client, batch: list[Call]
+) -> tuple[list[TaskHandle[Any]], FastWorkerError | None]:
+    """The handles of those that were accepted, in order, and what came instead of the next."""
+    handles: list[TaskHandle[Any]] = []
+    try:
+        async for handle in stream_handles(client, batch):
+            handles.append(handle)
+    except FastWorkerError as error:
+        return handles, error
+    return handles, None

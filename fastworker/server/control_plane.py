@@ -210,8 +210,9 @@ def _tls_context(settings: ControlPlaneSettings) -> ssl.SSLContext | None:
         context.load_cert_chain(settings.tls_cert, settings.tls_key)
     except (OSError, ssl.SSLError) as error:
         raise InvalidOption(
-            f"--tls-cert {settings.tls_cert} and --tls-key {settings.tls_key} "
-            f"cannot be used: {error}"
+            f"--tls-cert {settings.tls_cert} and --tls-key {settings.tls_key} cannot be used as a "
+            "certificate and its key; both are files in PEM format, and the key fits the "
+            f"certificate ({error.strerror or error})"
         ) from error
     return context
 

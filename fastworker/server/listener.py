@@ -5,6 +5,7 @@ Whatever one connection does, it ends alone: this file holds the exception barri
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 import ssl
@@ -25,9 +26,9 @@ from fastworker.errors import (
     PeerError,
     ProtocolError,
     Rejected,
-    UnsupportedVersion,
 )
 from fastworker.server.clients import ClientPeer
+from fastworker.server.closing import CLOSE_SILENT, PeerSilent, close_code
 from fastworker.server.frame_guard import LAST_WORD_SECONDS, GuardedStream
 from fastworker.server.http_head import (
     BadHead,
@@ -44,7 +45,6 @@ from fastworker.transport.websocket import (
     MAX_WEBSOCKET_MESSAGE_BYTES,
     MESSAGE_QUEUE_SIZE,
     RECEIVE_BUFFER_BYTES,
-    TextMessage,
     WebSocketFrames,
 )
 from fastworker.version import __version__
@@ -60,12 +60,6 @@ Heard = Callable[[float], None]
 
 HELLO_SECONDS: Final = 5.0
 """From the upgrade to the end of the handshake."""
-
-CLOSE_TEXT: Final = 1003
-CLOSE_MALFORMED: Final = 4400
-CLOSE_UNAUTHENTICATED: Final = 4401
-CLOSE_VERSION: Final = 4406
-CLOSE_SILENT: Final = 4408
 
 SILENT_HEARTBEATS: Final = 3
 """A peer that is silent for this many heartbeats is gone."""
@@ -104,9 +98,11 @@ async def open_listeners(address: Address, option: str) -> list[trio.SocketListe
     try:
         return await trio.open_tcp_listeners(address.port, host=address.host)
     except OSError as error:
+        in_use = error.errno == errno.EADDRINUSE
         raise CannotCreate(
-            f"cannot listen on {address}: {error.strerror or error}; is another control plane "
-            f"running there? choose another address with {option}"
+            f"cannot listen on {address}: {error.strerror or error}; "
+            f"{'is another control plane running there? ' if in_use else ''}"
+            f"choose another address with {option}"
         ) from error
 
 
@@ -218,7 +214,7 @@ class Listener:
             except (PeerError, CallerError, Rejected) as error:
                 link.send(Problem(error.code, str(error)[:500]))
                 await link.flush(1.0)
-                await link.aclose(_close_code(error), error.code)
+                await link.aclose(close_code(error), error.code)
                 raise
             finally:
                 nursery.cancel_scope.cancel()
@@ -324,30 +320,11 @@ async def _receive_one(frames: FrameStream, kind: type[M]) -> M:
     return messages[0]
 
 
-class PeerSilent(ProtocolError):
-    """Nothing came in time."""
-
-
-def _close_code(error: FastWorkerError) -> int:
-    """The code of the WebSocket's close frame."""
-    match error:
-        case UnsupportedVersion():
-            return CLOSE_VERSION
-        case AuthenticationFailed():
-            return CLOSE_UNAUTHENTICATED
-        case PeerSilent():
-            return CLOSE_SILENT
-        case TextMessage():
-            return CLOSE_TEXT
-        case _:
-            return CLOSE_MALFORMED
-
-
 async def _refuse(frames: FrameStream, error: FastWorkerError) -> None:
     try:
         with trio.move_on_after(HELLO_SECONDS):
             await frames.send_frame(encode([Problem(error.code, str(error)[:500])]))
-            await frames.aclose(_close_code(error), error.code)
+            await frames.aclose(close_code(error), error.code)
     except LinkClosed:
         pass
 

@@ -12,13 +12,21 @@ from typing import Any, Protocol, overload
 
 from fastworker.core.records import DEFAULT_QUEUE, TaskPriority
 from fastworker.tasks.calling import AsyncTask, BoundOptions, P, R, Task
-from fastworker.tasks.definitions import Registry, Runtime, TaskDefinition, define, registry
+from fastworker.tasks.definitions import (
+    OnLost,
+    Registry,
+    Runtime,
+    TaskDefinition,
+    define,
+    registry,
+)
 from fastworker.tasks.loading import load_task_modules
 from fastworker.tasks.signatures import bind_arguments
 
 __all__ = [
     "AsyncTask",
     "BoundOptions",
+    "OnLost",
     "Registry",
     "Runtime",
     "Task",
@@ -57,7 +65,7 @@ def task(
     runtime: Runtime | None = None,
     allow_shadow: bool = False,
     keep_result: bool = True,
-    on_lost: str = "retry",
+    on_lost: OnLost = "retry",
 ) -> TaskDecorator: ...
 def task(
     function: Callable[..., Any] | None = None,
@@ -69,7 +77,7 @@ def task(
     runtime: Runtime | None = None,
     allow_shadow: bool = False,
     keep_result: bool = True,
-    on_lost: str = "retry",
+    on_lost: OnLost = "retry",
 ) -> Any:
     """Make a task of a function: ``@task``, or ``@task(queue="mail")``.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from fastworker.core.records import TaskPriority
 from fastworker.options import CallOptions
-from fastworker.tasks.definitions import TaskDefinition
+from fastworker.tasks.definitions import OnLost, TaskDefinition
 from fastworker.tasks.signatures import bind_arguments
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ class _BaseTask(Generic[P, R]):
         queue: str | None = None,
         task_id: str | None = None,
         keep_result: bool | None = None,
+        on_lost: OnLost | None = None,
         callback: str | None = None,
         callback_data: Any = None,
     ) -> BoundOptions[P, R]:
@@ -112,6 +113,8 @@ class _BaseTask(Generic[P, R]):
             expires: seconds, or an aware datetime, after which it is not started any more.
             task_id: repeats a submission under its id; never makes a second job.
             keep_result: False keeps no result once the job has ended.
+            on_lost: ``"retry"`` runs the job again when its worker was lost (at least once),
+                ``"fail"`` does not (at most once).
             callback: where completion is announced, such as ``tcp://host:port``.
             callback_data: handed back with the callback.
 
@@ -126,6 +129,7 @@ class _BaseTask(Generic[P, R]):
             "queue": queue,
             "task_id": task_id,
             "keep_result": keep_result,
+            "on_lost": on_lost,
             "callback": callback,
             "callback_data": callback_data,
         }

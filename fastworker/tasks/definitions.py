@@ -15,6 +15,7 @@ from fastworker.options import DEFAULT_CALL, CallOptions
 from fastworker.tasks.signatures import Parameters
 
 Runtime: TypeAlias = Literal["asyncio", "trio"]
+OnLost: TypeAlias = Literal["retry", "fail"]
 
 ASYNC_POOL: Final = 0
 THREAD_POOL: Final = 1
@@ -67,7 +68,7 @@ def define(
     runtime: Runtime | None = None,
     allow_shadow: bool = False,
     keep_result: bool = True,
-    on_lost: str = "retry",
+    on_lost: OnLost = "retry",
 ) -> TaskDefinition:
     """Check a function and its options and describe it; registers nothing.
 

@@ -1,10 +1,16 @@
-"""What arguments a task takes: a stable text for people and comparison, and a quick check."""
+"""What arguments a task takes: a stable text for people and comparison, and a quick check.
+
+The text is enough to check calls of a task whose function is elsewhere.
+"""
 
 from __future__ import annotations
 
+import ast
 import enum
+import functools
 import inspect
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +23,9 @@ _MAX_DEFAULT_CHARACTERS: Final = 40
 _MAX_TEXT_CHARACTERS: Final = 1_000
 """Sent by every subworker for every task: enough to read, bounded to carry."""
 
+_MAX_PARSED: Final = 1_024
+"""Signatures of other processes that are kept parsed: more tasks than anybody offers."""
+
 _STABLE_DEFAULTS: Final = (type(None), bool, int, float, str, bytes)
 
 
@@ -27,6 +36,7 @@ class Parameters:
     Args:
         positional: names of those that may be given by position, in order.
         required: how many of ``positional`` have no default.
+        most: so many arguments may be given by position.
         only_positional_calls: any call by position alone, of a fitting length, is right.
     """
 
@@ -34,6 +44,7 @@ class Parameters:
     names: tuple[str, ...]
     positional: tuple[str, ...]
     required: int
+    most: int
     only_positional_calls: bool
     inspected: inspect.Signature
 
@@ -41,6 +52,11 @@ class Parameters:
     def of(cls, function: Callable[..., Any]) -> Parameters:
         """Inspect a function."""
         inspected = inspect.signature(function)
+        return cls.of_signature(inspected, text=signature_text(inspected))
+
+    @classmethod
+    def of_signature(cls, inspected: inspect.Signature, *, text: str) -> Parameters:
+        """Those of a signature; ``text`` is what to show of it."""
         kinds = inspect.Parameter
         positional = [
             parameter
@@ -48,10 +64,13 @@ class Parameters:
             if parameter.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
         ]
         return cls(
-            text=signature_text(inspected),
+            text=text,
             names=tuple(inspected.parameters),
             positional=tuple(parameter.name for parameter in positional),
             required=sum(parameter.default is parameter.empty for parameter in positional),
+            most=sys.maxsize
+            if any(one.kind is kinds.VAR_POSITIONAL for one in inspected.parameters.values())
+            else len(positional),
             only_positional_calls=not any(
                 parameter.kind is kinds.KEYWORD_ONLY and parameter.default is parameter.empty
                 for parameter in inspected.parameters.values()
@@ -68,19 +87,68 @@ def bind_arguments(
     Raises:
         ArgumentError: it does not; the message shows the signature.
     """
-    parameters = definition.parameters
+    check_arguments(definition.name, definition.parameters, args, kwargs)
+
+
+def check_arguments(
+    task: str, parameters: Parameters, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> None:
+    """Check that a call fits these parameters of the task of this name.
+
+    Raises:
+        ArgumentError: it does not; the message shows the signature.
+    """
     if (
         not kwargs
         and parameters.only_positional_calls
-        and parameters.required <= len(args) <= len(parameters.positional)
+        and parameters.required <= len(args) <= parameters.most
     ):
         return
     try:
         parameters.inspected.bind(*args, **kwargs)
     except TypeError as error:
-        raise ArgumentError(
-            f"task {definition.name}{parameters.text} cannot be called so: {error}"
-        ) from None
+        raise ArgumentError(f"task {task}{parameters.text} cannot be called so: {error}") from None
+
+
+@functools.lru_cache(maxsize=_MAX_PARSED)
+def parameters_of_text(text: str) -> Parameters | None:
+    """The parameters that a text such as ``(x: int, y: int = 3) -> int`` describes.
+
+    It is parsed and never evaluated: names, kinds and which have a default are all that counts.
+
+    Returns:
+        None if it cannot be read: cut off, or with something in it that is no Python.
+    """
+    if len(text) > _MAX_TEXT_CHARACTERS:
+        return None
+    try:
+        module = ast.parse(f"def task{text}: ...")
+        match module.body:
+            case [ast.FunctionDef(args=described)]:
+                inspected = inspect.Signature(list(_described_parameters(described)))
+                return Parameters.of_signature(inspected, text=text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        pass  # what the parser raises for text that is wrong, or nested too deeply
+    return None
+
+
+def _described_parameters(described: ast.arguments) -> Iterator[inspect.Parameter]:
+    kinds = inspect.Parameter
+    positional = (*described.posonlyargs, *described.args)
+    required = len(positional) - len(described.defaults)
+    for index, one in enumerate(positional):
+        only = index < len(described.posonlyargs)
+        yield kinds(
+            one.arg,
+            kinds.POSITIONAL_ONLY if only else kinds.POSITIONAL_OR_KEYWORD,
+            default=kinds.empty if index < required else ...,
+        )
+    if described.vararg is not None:
+        yield kinds(described.vararg.arg, kinds.VAR_POSITIONAL)
+    for one, default in zip(described.kwonlyargs, described.kw_defaults, strict=True):
+        yield kinds(one.arg, kinds.KEYWORD_ONLY, default=kinds.empty if default is None else ...)
+    if described.kwarg is not None:
+        yield kinds(described.kwarg.arg, kinds.VAR_KEYWORD)
 
 
 def signature_text(signature: inspect.Signature) -> str:

@@ -20,6 +20,7 @@ from tests.bad_input.raw import (
     answer_to,
     exchange,
     jobs_known,
+    open_peer,
     open_raw,
     running_plane,
     status_of,
@@ -115,8 +116,6 @@ async def test_upgrade_and_then_silence_is_closed_with_4408(
 
 @pytest.mark.trio
 async def test_silence_after_the_handshake_is_closed_with_4408() -> None:
-    from tests.bad_input.raw import open_peer
-
     async with (
         running_plane(heartbeat_seconds=0.02) as plane,
         open_peer(address_of(plane)) as peer,

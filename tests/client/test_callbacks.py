@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable
+
 import anyio
 import pytest
 from websockets.client import ClientProtocol
@@ -9,6 +11,7 @@ from websockets.http11 import Response
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
+from fastworker.client.callbacks import JobCallback
 from fastworker.client.client import Client
 from fastworker.client.listener import open_callback_listener
 from fastworker.client.transport import WebSocketTransport
@@ -80,6 +83,75 @@ def first_delivery(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
 
+def acknowledged(plane: FakeControlPlane) -> list[bytes]:
+    return [one.deliveries for one in plane.received if isinstance(one, m.CallbackAck)]
+
+
+class BodyFailed(Exception):
+    pass
+
+
+async def fail_at_the_first(callbacks: AsyncIterable[JobCallback]) -> None:
+    async for _ in callbacks:
+        raise BodyFailed
+
+
+async def test_a_callback_whose_loop_failed_is_not_acknowledged_by_the_next_loop(
+    client: Client, plane: FakeControlPlane
+) -> None:
+    callbacks = client.callbacks()
+    await client.wait_connected(5)
+    await plane.peers[0].send(callback(1), callback(2), callback(3))
+    with anyio.fail_after(5):
+        with pytest.raises(BodyFailed):
+            await fail_at_the_first(callbacks)
+        again = aiter(callbacks)
+        assert [(await anext(again)).result for _ in range(2)] == [2, 3]
+        await plane.until(lambda: len(acknowledged(plane)) == 1)
+        assert acknowledged(plane) == [first_delivery(2)]
+
+        await plane.peers[0].send(callback(1), callback(3))  # 3 is being handled: it is not new
+        assert (await anext(again)).result == 1
+        again_after = aiter(callbacks)
+        await plane.peers[0].send(callback(4))
+        assert (await anext(again_after)).result == 4
+    assert acknowledged(plane) == [first_delivery(2), first_delivery(3)]
+
+
+async def test_a_callback_may_be_acknowledged_before_the_loop_is_left(
+    client: Client, plane: FakeControlPlane
+) -> None:
+    callbacks = client.callbacks()
+    await client.wait_connected(5)
+    await plane.peers[0].send(callback(1))
+    with anyio.fail_after(5):
+        async for one in callbacks:
+            one.acknowledge()
+            one.acknowledge()
+            break
+        await client.stop()  # what was acknowledged is still said
+        await plane.until(lambda: bool(acknowledged(plane)))
+    assert acknowledged(plane) == [first_delivery(1)]
+
+
+async def test_loops_at_the_same_time_share_what_arrives(
+    client: Client, plane: FakeControlPlane
+) -> None:
+    results: list[object] = []
+
+    async def take_one() -> None:
+        results.append((await anext(client.callbacks())).result)
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(take_one)
+            group.start_soon(take_one)
+            await anyio.wait_all_tasks_blocked()
+            await client.wait_connected(5)
+            await plane.peers[0].send(callback(1), callback(2))
+    assert sorted(results, key=repr) == [1, 2]
+
+
 async def test_callbacks_end_with_the_client(client: Client) -> None:
     callbacks = client.callbacks()
     client.stop()
@@ -120,6 +192,7 @@ async def test_a_listener_checks_and_acknowledges(anyio_backend: object) -> None
             await liar.send(encode([callback(1, token="x" * 40)]))
             with pytest.raises(ConnectionError):
                 await liar.receive()
+            await liar.aclose()
             transport = await call(listener.address)
             await transport.send(encode([callback(2)]))
             assert (await listener.__anext__()).result == 2
@@ -133,6 +206,25 @@ async def test_a_listener_checks_and_acknowledges(anyio_backend: object) -> None
                 group.cancel_scope.cancel()
             await transport.aclose()
             await stranger.aclose()
+
+
+async def test_a_listener_acknowledges_what_was_handled_before_its_block_was_left(
+    anyio_backend: object,
+) -> None:
+    with anyio.fail_after(5):
+        async with open_callback_listener(token=TOKEN) as listener:
+            transport = await call(listener.address)
+            await transport.send(encode([callback(1), callback(2)]))
+            with pytest.raises(BodyFailed):
+                await fail_at_the_first(listener)
+            async for one in listener:
+                assert one.result == 2
+                one.acknowledge()
+                break
+        assert decode(await transport.receive()) == [m.CallbackAck(first_delivery(2))]
+        with pytest.raises(ConnectionError):
+            await transport.receive()
+        await transport.aclose()
 
 
 async def test_a_listener_says_why_it_cannot_listen(anyio_backend: object) -> None:

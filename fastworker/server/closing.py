@@ -1,0 +1,38 @@
+"""With which code a connection is closed, by what its peer did wrong."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastworker.errors import (
+    AuthenticationFailed,
+    FastWorkerError,
+    ProtocolError,
+    UnsupportedVersion,
+)
+from fastworker.transport.websocket import TextMessage
+
+CLOSE_TEXT: Final = 1003
+CLOSE_MALFORMED: Final = 4400
+CLOSE_UNAUTHENTICATED: Final = 4401
+CLOSE_VERSION: Final = 4406
+CLOSE_SILENT: Final = 4408
+
+
+class PeerSilent(ProtocolError):
+    """Nothing came in time."""
+
+
+def close_code(error: FastWorkerError) -> int:
+    """The code of the WebSocket's close frame."""
+    match error:
+        case UnsupportedVersion():
+            return CLOSE_VERSION
+        case AuthenticationFailed():
+            return CLOSE_UNAUTHENTICATED
+        case PeerSilent():
+            return CLOSE_SILENT
+        case TextMessage():
+            return CLOSE_TEXT
+        case _:
+            return CLOSE_MALFORMED
