@@ -171,12 +171,17 @@ class ReplayStream(trio.abc.Stream):
     def __init__(self, stream: trio.abc.Stream, already_read: bytes) -> None:
         self._stream = stream
         self._ahead = already_read
+        self._at_head = b"\r\n\r\n" in already_read
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         if not self._ahead:
             return bytes(await self._stream.receive_some(max_bytes))
         await trio.lowlevel.checkpoint()
-        size = len(self._ahead) if max_bytes is None else max_bytes
+        # The head by itself: what came behind it is seen by the WebSocket's reader only when it
+        # is received after the upgrade.
+        end = self._ahead.find(b"\r\n\r\n") + 4 if self._at_head else len(self._ahead)
+        self._at_head = False
+        size = end if max_bytes is None else min(end, max_bytes)
         chunk, self._ahead = self._ahead[:size], self._ahead[size:]
         return chunk
 

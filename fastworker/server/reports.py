@@ -11,6 +11,9 @@ from fastworker.wire.fields import MAX_U64, OptionMap
 from fastworker.wire.messages import Fetched, Query, Report, Roster
 from fastworker.wire.views import view_to_map
 
+MAX_FETCHED_BYTES = 8 * 1024 * 1024
+"""Of results in one answer: half of what one frame may hold."""
+
 MAX_JOBS_PER_REPORT = 1000
 
 
@@ -22,6 +25,11 @@ def roster_message(plane: Plane, dialled: str | None) -> Roster:
 async def fetch_views(plane: Plane, request: int, ids: list[bytes]) -> Fetched:
     """How these jobs stand; what is not known is left out."""
     views = await plane.store.views(ids)
+    if sum(len(view.value or b"") for view in views) > MAX_FETCHED_BYTES:
+        raise InvalidOption(
+            f"these {len(ids)} jobs have results of more than {MAX_FETCHED_BYTES} bytes; "
+            "ask for fewer at once"
+        )
     return Fetched(request, [_with_reason(plane, view) for view in views])
 
 
