@@ -34,6 +34,7 @@ from fastworker.tasks import (
     task,
 )
 from fastworker.tasks.definitions import define
+from fastworker.tasks.signatures import Parameters, check_arguments, parameters_of_text
 
 TASK_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 
@@ -236,14 +237,16 @@ async def test_delay_gives_the_id_and_submit_the_handle(client: RecordingClient)
 @pytest.mark.trio
 async def test_options_of_a_call_go_over_those_of_the_task(client: RecordingClient) -> None:
     moment = datetime(2030, 1, 1, tzinfo=UTC)
-    later = send.options(priority=TaskPriority.LOW, eta=moment, keep_result=False, task_id=TASK_ID)
+    later = send.options(
+        priority=TaskPriority.LOW, eta=moment, keep_result=False, task_id=TASK_ID, on_lost="retry"
+    )
     assert await later.delay("a") == TASK_ID
     await later.submit("b", colour=Colour.RED)
     await send.delay("c")
     expected = CallOptions(
         queue="mail",
         priority=TaskPriority.LOW,
-        on_lost="fail",
+        on_lost="retry",
         eta=moment,
         keep_result=False,
         task_id=TASK_ID,
@@ -284,6 +287,75 @@ async def test_a_missing_keyword_only_argument_is_noticed() -> None:
 async def test_without_a_started_client_a_call_says_so() -> None:
     with pytest.raises(ClientNotReady, match="no client is started"):
         await add.delay(1)
+
+
+# --- signatures of other processes ---------------------------------------------------------
+
+
+def any_kind(a: int, /, b: str, c: float = -1.5, *rest: int, d: bool, e: str = "):", **more: int):  # type: ignore[no-untyped-def]
+    """Has every kind of parameter."""
+
+
+def two(x: int, y: Colour = Colour.RED) -> dict[str, list[int]]:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("function", [any_kind, two, lambda: None])
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [
+        ((), {}),
+        ((1,), {}),
+        ((1, 2), {}),
+        ((1, 2, 3), {}),
+        ((1, 2), {"d": 0}),
+        ((1, 2, 3, 4), {"d": 0, "z": 1}),
+        ((1,), {"y": 2}),
+        ((1,), {"x": 2}),
+        ((), {"a": 1, "b": 2, "d": 3}),
+    ],
+)
+def test_the_text_of_a_signature_is_enough_to_check_a_call(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    known = Parameters.of(function)
+    described = parameters_of_text(known.text)
+    assert described is not None
+    assert replace(described, inspected=known.inspected) == known
+    assert misfit(described, args, kwargs) == misfit(known, args, kwargs)
+
+
+def misfit(parameters: Parameters, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    try:
+        check_arguments("any", parameters, args, kwargs)
+    except ArgumentError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        "(x",
+        "(x, x)",
+        "(x: <locals>)",
+        "(a, b…",
+        "(x): ...\ndef other()",
+        "(\0)",
+        "(x=" + "(" * 900 + ")",
+        "(" + ", ".join(f"p{n}" for n in range(500)) + ")",
+    ],
+)
+def test_a_text_that_is_no_signature_checks_nothing(text: str) -> None:
+    assert parameters_of_text(text) is None
+
+
+def test_the_text_of_a_signature_is_not_evaluated() -> None:
+    described = parameters_of_text("(x=exit(1), *, y: exit(2) = exit(3)) -> exit(4)")
+    assert described is not None
+    assert misfit(described, (), {}) is None
 
 
 # --- options ------------------------------------------------------------------------------

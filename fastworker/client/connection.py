@@ -226,7 +226,8 @@ class Connection(Desk):
 
     async def _write(self, transport: Transport) -> None:
         while True:
-            while batch := self._take_batch():
+            # What is left when the client is stopped must be whole: see `_say_last`.
+            while not self._stopping and (batch := self._take_batch()):
                 for frame in pack(batch, transfers=self._transfers):
                     await transport.send(frame)
             self._wake = anyio.Event()

@@ -39,8 +39,8 @@ MAX_CONNECTIONS: Final = 64
 OPENING_SECONDS: Final = 10.0
 """For the opening handshake of a caller, and for each message until it has proved itself."""
 
-FAREWELL_SECONDS: Final = 1.0
-"""For the last acknowledgements, when the block of the listener is left."""
+ACKNOWLEDGE_SECONDS: Final = 1.0
+"""To write a few bytes; whoever does not take them delivers again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ async def _serve(stream: ByteStream, queue: CallbackQueue, token: str) -> None:
                 logger.debug("a caller's connection ended: %s", error)
             tasks.cancel_scope.cancel()
     finally:
-        with anyio.move_on_after(FAREWELL_SECONDS, shield=True), contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
             await _send_acknowledgements(transport, taken)
         await transport.aclose()
 
@@ -212,4 +212,6 @@ async def _acknowledge(transport: WebSocketTransport, taken: _Taken) -> None:
 async def _send_acknowledgements(transport: WebSocketTransport, taken: _Taken) -> None:
     deliveries, taken.deliveries = taken.deliveries, []
     if deliveries:
-        await transport.send(encode([CallbackAck(b"".join(deliveries))]))
+        # Shielded: the application has handled these, and may be leaving its block just now.
+        with anyio.fail_after(ACKNOWLEDGE_SECONDS, shield=True):
+            await transport.send(encode([CallbackAck(b"".join(deliveries))]))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anyio
@@ -38,19 +39,27 @@ async def stream_handles(
     """Yield handles in the order of ``calls``; what is not accepted when it ends is given up."""
     posted: deque[_Posted] = deque()
     connection = client._usable()
+    refusal: FastWorkerError | None = None
     try:
-        async for call in _each(calls):
-            posted.append(await _post(client, call))
-            while posted and (len(posted) >= WINDOW_JOBS or posted[0].done.is_set()):
-                yield await _first(client, posted)
+        async with aclosing(_each(calls)) as source:
+            async for call in source:
+                try:
+                    posted.append(await _post(client, call))
+                except FastWorkerError as error:  # those before it have their turn first
+                    refusal = error
+                    break
+                while posted and (len(posted) >= WINDOW_JOBS or posted[0].done.is_set()):
+                    yield await _first(client, posted)
         while posted:
             yield await _first(client, posted)
+        if refusal is not None:
+            raise refusal
     finally:
         for one in posted:
             connection.give_up(one.submission, one.watched)
 
 
-async def _each(calls: Iterable[Call] | AsyncIterable[Call]) -> AsyncIterator[Call]:
+async def _each(calls: Iterable[Call] | AsyncIterable[Call]) -> AsyncGenerator[Call, None]:
     if isinstance(calls, AsyncIterable):
         async for call in calls:
             yield call

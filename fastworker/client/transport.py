@@ -54,7 +54,7 @@ class WebSocketTransport:
         Raises:
             ConnectionError: the connection has ended.
         """
-        if self._protocol.state is not State.OPEN:
+        if self._broken or self._protocol.state is not State.OPEN:
             raise ConnectionError(self._ended())
         self._protocol.send_binary(frame)
         await self.flush()

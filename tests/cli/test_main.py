@@ -141,6 +141,7 @@ def test_reload_is_refused_while_there_is_none(
         (["add", "3"], "a JSON number; give a list, such as '[3]'"),
         (["add", "[" * 100_000], "not valid JSON"),
         (["add", "--priority", "urgent"], "critical, high, normal, low"),
+        (["add", "--expires=-1"], "expires cannot be negative"),
     ],
 )
 def test_wrong_arguments_of_submit_are_refused_before_dialling(

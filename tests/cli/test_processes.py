@@ -159,6 +159,8 @@ def test_submit_run_read_and_stop(place: Place, ask: Ask, monkeypatch: pytest.Mo
         ) as worker,
     ):
         assert ask("submit", "add", "[2, 3]", "--wait") == (0, "5\n", "")
+        code, out, err = ask("submit", "add", "[2, 3]", "--expires", "0", "--wait")
+        assert (code, out) == (1, "") and ": expired: " in err
         code, out, err = ask("submit", "fail", "--wait")
         assert (code, out) == (1, "")
         assert "ValueError: on purpose" in err

@@ -9,12 +9,17 @@ from collections.abc import Iterator
 
 import anyio
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from fastworker.client.blocking import BlockingClient
+from fastworker.client.calls import Call, call
 from fastworker.client.handles import CancelOutcome
+from fastworker.client.streaming import WINDOW_JOBS
 from fastworker.core.records import TaskPriority, TaskStatus
-from fastworker.errors import ClientNotReady, InvalidAddress, InvalidOption
+from fastworker.errors import ClientNotReady, InvalidAddress, InvalidName, InvalidOption
+from fastworker.wire import messages as m
 from tests.client.fake_control_plane import TOKEN, FakeControlPlane, open_fake_control_plane
+from tests.client.test_callbacks import callback, first_delivery
 
 
 @pytest.fixture
@@ -60,6 +65,64 @@ def test_a_script(served: FakeControlPlane) -> None:
     assert client.delay("add", 1)  # starts again by itself
     client.stop()
     client.stop()
+
+
+def test_options_chosen(served: FakeControlPlane) -> None:
+    with BlockingClient(control_plane_address=served.address, token=TOKEN) as client:
+        chosen = client.options(queue="slow", on_lost="fail")
+        handle = chosen.options(priority=TaskPriority.LOW).submit("add", 1, y=2)
+        assert handle.result(timeout=5) == 3
+        task_id = chosen.delay("add", 4)
+        assert client.result(task_id, timeout=5) == 4
+        with pytest.raises(InvalidOption, match="no option 'queeu'"):
+            client.options(queeu="x")
+    specs = [submit.specs for submit in served.submits()]
+    options = {"on_lost": "fail"}
+    assert specs == [[["add", "slow", 0, options]], [["add", "slow", 1, options]]]
+
+
+def test_a_stream_of_any_length_is_read_where_it_is_used(served: FakeControlPlane) -> None:
+    with BlockingClient(control_plane_address=served.address, token=TOKEN) as client:
+        readers = []
+
+        def calls() -> Iterator[Call]:
+            for number in range(2 * WINDOW_JOBS + 1):
+                readers.append(threading.current_thread())
+                yield call("add", number)
+            client.delay("add", 0)  # the source may use the client, too
+
+        handles = list(client.submit_stream(calls()))
+        assert client.results(handles, timeout=20) == list(range(2 * WINDOW_JOBS + 1))
+        assert set(readers) == {threading.current_thread()}
+
+
+def test_a_stream_raises_at_the_turn_of_the_wrong_one(served: FakeControlPlane) -> None:
+    with BlockingClient(control_plane_address=served.address, token=TOKEN) as client:
+        stream = client.submit_stream([call("add", 1), call("bad name"), call("add", 2)])
+        assert next(stream).result(timeout=5) == 1
+        with pytest.raises(InvalidName):
+            next(stream)
+        assert list(stream) == []
+
+
+def test_callbacks_are_acknowledged_in_the_thread_that_handles_them() -> None:
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(open_fake_control_plane()) as plane,
+        BlockingClient(control_plane_address=plane.address, token=TOKEN) as client,
+    ):
+        client.wait_connected(5)
+        arriving = client.callbacks()
+        portal.call(plane.peers[0].send, callback(1), callback(2), callback(3))
+        first = next(client.callbacks())  # dropped, and so not acknowledged by the next one
+        for one in arriving:
+            one.acknowledge()
+            break
+        portal.call(plane.until, lambda: m.CallbackAck in map(type, plane.received))
+        client.stop()
+        first.acknowledge()
+        acks = [one for one in plane.received if isinstance(one, m.CallbackAck)]
+    assert acks == [m.CallbackAck(first_delivery(2))]
 
 
 def test_wrong_arguments_are_refused_at_once() -> None:

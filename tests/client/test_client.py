@@ -14,6 +14,7 @@ from fastworker.client.handles import CancelOutcome
 from fastworker.core.ids import id_bytes, id_text, new_id
 from fastworker.core.records import TaskPriority, TaskStatus
 from fastworker.errors import (
+    ArgumentError,
     AuthenticationFailed,
     CallerError,
     ClientNotReady,
@@ -126,6 +127,73 @@ async def test_a_wrong_call_sends_nothing(
     with pytest.raises(InvalidOption, match="no option 'queeu'"):
         client.options(queeu="x")
     assert plane.submits() == []
+
+
+# --- calls by name -------------------------------------------------------------------------
+
+
+async def tell_signature(
+    client: Client, plane: FakeControlPlane, signature: str, *, agree: bool = True
+) -> None:
+    """Have the client know it: messages are read in order, so an answer comes later."""
+    await client.wait_connected(5)
+    row: dict[str, object] = {"name": "add", "signature": signature, "signatures_agree": agree}
+    await plane.peers[0].send(m.Roster([], [], [row]))
+    await client.status()
+
+
+async def test_arguments_of_a_call_by_name_are_checked_where_all_subworkers_agree(
+    client: Client, plane: FakeControlPlane
+) -> None:
+    await tell_signature(client, plane, "(x: int, y: int = 3) -> int")
+    says = r"task add\(x: int, y: int = 3\) -> int cannot be called so"
+    with pytest.raises(ArgumentError, match=says):
+        await client.delay("add")
+    with pytest.raises(ArgumentError, match="unexpected keyword argument 'z'"):
+        await client.options(countdown=1).delay("add", 1, z=2)
+    with pytest.raises(ArgumentError, match="too many positional"):
+        await client.submit_many("add", [(1,), (1, 2, 3)])
+    with pytest.raises(ArgumentError, match="multiple values"):
+        await client.submit_many([call("add", 1, x=2)])
+    with pytest.raises(ArgumentError):
+        [_ async for _ in client.submit_stream([call("add")])]
+    assert plane.submits() == []
+    assert await (await client.submit("add", 1, y=2)).result(5) == 3
+    await client.delay("another", 1, 2, 3)
+
+
+@pytest.mark.parametrize(("signature", "agree"), [("(x)", False), ("(x: <locals>…", True)])
+async def test_arguments_are_not_checked_where_the_signature_is_not_known(
+    client: Client, plane: FakeControlPlane, signature: str, agree: bool
+) -> None:
+    await tell_signature(client, plane, signature, agree=agree)
+    await client.delay("add", 1, 2, 3)
+
+
+async def test_a_signature_is_forgotten_with_its_connection(
+    client: Client, plane: FakeControlPlane
+) -> None:
+    await tell_signature(client, plane, "(x)")
+    await plane.peers[0].drop()
+    await plane.until(lambda: plane.connections == 2)
+    await client.delay("add", 1, 2, 3)
+
+
+async def test_an_argument_that_cannot_travel_is_named_as_the_signature_does(
+    client: Client, plane: FakeControlPlane
+) -> None:
+    @task(name="named_arguments")
+    def held(x: object, y: object = None) -> None: ...
+
+    with pytest.raises(NotSerializable, match=r"argument 'y' of task 'named_arguments'"):
+        await client.delay(held, 1, object())
+    with pytest.raises(NotSerializable, match=r"argument 'y' of task 'named_arguments'"):
+        await held.delay(1, object())
+    with pytest.raises(NotSerializable, match=r"args\[1\]"):
+        await client.delay("add", 1, object())
+    await tell_signature(client, plane, "(first, second)")
+    with pytest.raises(NotSerializable, match=r"argument 'second' of task 'add'"):
+        await client.delay("add", 1, object())
 
 
 # --- refusals, silence, lost connections ---------------------------------------------------
@@ -404,6 +472,18 @@ async def test_submit_stream_takes_any_number(client: Client, plane: FakeControl
     stream = client.submit_stream(call("add", n) for n in range(2_300))
     handles = [handle async for handle in stream]
     assert await client.results(handles, timeout=10) == list(range(2_300))
+
+
+async def test_a_stream_raises_at_the_turn_of_the_wrong_one(
+    client: Client, plane: FakeControlPlane
+) -> None:
+    stream = client.submit_stream([call("add", 1), call("bad name"), call("add", 2)])
+    handles = []
+    with pytest.raises(InvalidName):
+        async for handle in stream:
+            handles.append(handle)
+    assert await client.results(handles, timeout=5) == [1]
+    assert len(plane.jobs) == 1
 
 
 async def test_large_arguments_travel_in_pieces(client: Client) -> None:

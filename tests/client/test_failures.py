@@ -8,6 +8,7 @@ from fastworker import errors
 from fastworker.client.failures import error_from_code, raise_failure, register_exception
 from fastworker.core.records import Failure, TaskStatus
 from fastworker.errors import (
+    ArgumentError,
     Conflict,
     FastWorkerError,
     InvalidOption,
@@ -43,9 +44,17 @@ def test_builtin_exceptions_are_rebuilt_from_the_task_error() -> None:
     )
 
 
+def test_arguments_that_do_not_fit_are_the_callers_mistake_though_a_runner_found_it() -> None:
+    error, inner = raised(Failure("ArgumentError", "too many", "", ""))
+    assert type(error) is ArgumentError
+    assert (str(error), error.task_id, inner.type_name) == ("too many", "id", "ArgumentError")
+
+
 @pytest.mark.parametrize(
     "name",
     [
+        "ResultNotSerializable",  # not a mistake of who called
+        "elsewhere.ArgumentError",
         "SystemExit",
         "KeyboardInterrupt",
         "StopIteration",

@@ -40,6 +40,7 @@ async def well_typed() -> None:
     later = add.options(countdown=1.5, priority=TaskPriority.LOW)
     assert_type(await later.delay(1, 2), str)
     assert_type(await later.submit(1, 2), TaskHandle[int])
+    assert_type(await add.options(on_lost="fail").delay(1, 2), str)
 
 
 def kinds() -> None:

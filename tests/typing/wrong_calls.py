@@ -24,6 +24,7 @@ async def wrongly_typed() -> None:
     await greet.submit("Ann", loud="yes")  # wrong
     await add.options(priority=3).delay(1, 2)  # wrong
     await add.options(countdown="soon").delay(1, 2)  # wrong
+    await add.options(on_lost="explode").delay(1, 2)  # wrong
     await add.options(queue="mail").submit("1", 2)  # wrong
     handle: TaskHandle[str] = await add.submit(1, 2)  # wrong
     del handle
