@@ -100,6 +100,18 @@ class Store(Protocol):
         """
         ...
 
+    def prepare(self, saves: Saves) -> None:
+        """The first half of `save`: everything but making it durable, which `commit` does.
+
+        It computes and does not wait for the disk to sync. Nothing is stored before `commit`,
+        and nothing else may be called in between. Raises as `save`; nothing is open then.
+        """
+        ...
+
+    def commit(self) -> None:
+        """The second half of `save`. Raises as `save`."""
+        ...
+
     def prune(self, retention: Retention, *, now: float, limit: int = 1000) -> PruneReport:
         """Remove at most ``limit`` outdated results and tombstones in one transaction."""
         ...

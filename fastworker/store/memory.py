@@ -103,7 +103,13 @@ class MemoryStore:
             known.due, known.next_due_at = self._take_due(questions.due_before, questions.due_limit)
         return known
 
+    def commit(self) -> None:
+        """Nothing to do: what was prepared is all there is."""
+
     def save(self, saves: Saves) -> None:
+        self.prepare(saves)
+
+    def prepare(self, saves: Saves) -> None:
         self._check(saves)
         self._lanes.update(saves.lanes)
         for row in saves.inserts:

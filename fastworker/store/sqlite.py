@@ -63,6 +63,7 @@ class SqliteStore:
         self.info = StoreInfo("sqlite", str(path), durability, sqlite3.sqlite_version, ())
         self._failed: StoreError | None = None
         self._closed = False
+        self._prepared: Counter[str] = Counter()
         self._folder = StoreFolder(path)
         self._readers: list[SqliteReader] = []
         try:
@@ -125,33 +126,48 @@ class SqliteStore:
         return known
 
     def save(self, saves: Saves) -> None:
+        self.prepare(saves)
+        self.commit()
+
+    def prepare(self, saves: Saves) -> None:
         changes: Counter[str] = Counter()
-        with self._transaction():
-            many = self._connection.executemany
-            if saves.lanes:
-                many(rows.INSERT_LANE, [(lane, *key) for lane, key in saves.lanes])
-            if saves.inserts:
-                try:
-                    rows.INSERT_JOB.write(self._connection, rows.inserted(saves.inserts))
-                except sqlite3.IntegrityError as error:
-                    raise DuplicateJob(f"an id is already stored ({error})") from error
-                rows.INSERT_PAYLOAD.write(
-                    self._connection,
-                    [(row.key, row.payload) for row in saves.inserts if row.payload is not None],
-                )
-            if saves.updates:
-                leased, others = rows.updated(saves.updates)
-                _check_all_met("leased", rows.LEASE_JOB.write(self._connection, leased), leased)
-                _check_all_met("updated", rows.UPDATE_JOB.write(self._connection, others), others)
-            if saves.finishes:
-                self._write_finishes(saves.finishes, changes)
-            if saves.callbacks:
-                many(rows.INSERT_CALLBACK, saves.callbacks)
-            ceilings = {"key_ceiling": saves.key_ceiling, "token_ceiling": saves.token_ceiling}
-            given = {name: value for name, value in ceilings.items() if value is not None}
+        ceilings = {"key_ceiling": saves.key_ceiling, "token_ceiling": saves.token_ceiling}
+        given = {name: value for name, value in ceilings.items() if value is not None}
+        with self._failures_named(), self._rolled_back():
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._write(saves, changes)
             self._write_meta(changes, given)
-        self._counted.update(changes)
-        self._counted.update({name: given[name] - self._counted[name] for name in given})
+        changes.update({name: value - self._counted[name] for name, value in given.items()})
+        self._prepared = changes
+
+    def commit(self) -> None:
+        with self._failures_named():
+            with self._rolled_back():
+                self._connection.execute("COMMIT")
+            self._folder.check_present()
+        self._counted.update(self._prepared)
+
+    def _write(self, saves: Saves, changes: Counter[str]) -> None:
+        many = self._connection.executemany
+        if saves.lanes:
+            many(rows.INSERT_LANE, [(lane, *key) for lane, key in saves.lanes])
+        if saves.inserts:
+            try:
+                rows.INSERT_JOB.write(self._connection, rows.inserted(saves.inserts))
+            except sqlite3.IntegrityError as error:
+                raise DuplicateJob(f"an id is already stored ({error})") from error
+            rows.INSERT_PAYLOAD.write(
+                self._connection,
+                [(row.key, row.payload) for row in saves.inserts if row.payload is not None],
+            )
+        if saves.updates:
+            leased, others = rows.updated(saves.updates)
+            _check_all_met("leased", rows.LEASE_JOB.write(self._connection, leased), leased)
+            _check_all_met("updated", rows.UPDATE_JOB.write(self._connection, others), others)
+        if saves.finishes:
+            self._write_finishes(saves.finishes, changes)
+        if saves.callbacks:
+            many(rows.INSERT_CALLBACK, saves.callbacks)
 
     def _write_finishes(self, finishes: Sequence[FinishRow], changes: Counter[str]) -> None:
         ends: list[rows.StoredRow] = []
@@ -174,7 +190,6 @@ class SqliteStore:
                 tombstone_at = finished_at
                 changes["tombstones"] += 1
             number += 1
-            changes[f"ended_{status.value}"] += 1
             ends.append(
                 (
                     *(STATUS_NUMBERS[status], token, attempts, started_at, finished_at),
@@ -182,6 +197,8 @@ class SqliteStore:
                 )
             )
         changes["results"] += len(outcomes["results"])
+        for ended, count in Counter(finish.status for finish in finishes).items():
+            changes[f"ended_{ended.value}"] += count
         _check_all_met("ended", rows.FINISH_JOB.write(self._connection, ends), finishes)
         for table, statement in rows.INSERT_OUTCOME.items():
             statement.write(self._connection, outcomes[table])
@@ -319,15 +336,21 @@ class SqliteStore:
     def _transaction(self) -> Iterator[None]:
         """One transaction: committed at the end of the block, or rolled back if that raises."""
         with self._failures_named():
-            try:
+            with self._rolled_back():
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield
                 self._connection.execute("COMMIT")
-            except BaseException as error:
-                self._roll_back(error)
-                raise
             # Committed into a file that is no longer there is not stored.
             self._folder.check_present()
+
+    @contextlib.contextmanager
+    def _rolled_back(self) -> Iterator[None]:
+        """Leave no transaction open if the block raises."""
+        try:
+            yield
+        except BaseException as error:
+            self._roll_back(error)
+            raise
 
     def _roll_back(self, cause: BaseException) -> None:
         """Undo the transaction.

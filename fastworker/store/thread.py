@@ -174,8 +174,8 @@ class ThreadCaller:
 class StoreThread:
     """The calls of `Store` and `StoreReader`, to be awaited; made by `open_store_thread`.
 
-    Every call raises what the store raises, and is not cancellable while it runs. Calls of the
-    writer run one after another, and so do reads; reads do not wait for the writer.
+    Every call raises what the store raises, and is not cancellable while it runs. Calls of
+    the writer run one after another, and so do reads; reads do not wait for the writer.
     """
 
     def __init__(self, store: Store, reader: StoreReader, writing: Caller, reading: Caller) -> None:
@@ -184,36 +184,60 @@ class StoreThread:
         self._reader = reader
         self._writing = writing
         self._reading = reading
+        self._writer_free = trio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Nobody else has the writer; not cancellable."""
+        try:
+            self._writer_free.acquire_nowait()
+        except trio.WouldBlock:
+            with trio.CancelScope(shield=True):
+                await self._writer_free.acquire()
+        try:
+            yield
+        finally:
+            self._writer_free.release()
+
+    async def _write(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        async with self._alone():
+            return await self._writing.call(function, *args, **kwargs)
 
     async def load(self) -> Snapshot:
         """See `Store.load`."""
-        return await self._writing.call(self._store.load)
+        return await self._write(self._store.load)
 
     async def recall(self, questions: Questions) -> Known:
         """See `Store.recall`."""
-        return await self._writing.call(self._store.recall, questions)
+        return await self._write(self._store.recall, questions)
 
     async def save(self, saves: Saves) -> None:
-        """See `Store.save`."""
-        await self._writing.call(self._store.save, saves)
+        """See `Store.save`. The loop's thread computes, the writer's thread waits for the disk.
+
+        Statements give up the interpreter lock at every step: in another thread than the loop's
+        each step would wait for it anew, which took longer than the steps themselves.
+        """
+        async with self._alone():
+            self._store.prepare(saves)
+            await self._writing.call(self._store.commit)
 
     async def prune(self, retention: Retention, *, now: float, limit: int = 1000) -> PruneReport:
         """See `Store.prune`."""
-        return await self._writing.call(self._store.prune, retention, now=now, limit=limit)
+        return await self._write(self._store.prune, retention, now=now, limit=limit)
 
     async def due_callbacks(self, *, now: float, limit: int = 100) -> list[CallbackRow]:
         """See `Store.due_callbacks`."""
-        return await self._writing.call(self._store.due_callbacks, now=now, limit=limit)
+        return await self._write(self._store.due_callbacks, now=now, limit=limit)
 
     async def next_callback_at(self) -> float | None:
         """See `Store.next_callback_at`."""
-        return await self._writing.call(self._store.next_callback_at)
+        return await self._write(self._store.next_callback_at)
 
     async def settle_callbacks(
         self, done: Sequence[bytes], later: Sequence[tuple[bytes, float, int]]
     ) -> None:
         """See `Store.settle_callbacks`."""
-        await self._writing.call(self._store.settle_callbacks, done, later)
+        await self._write(self._store.settle_callbacks, done, later)
 
     async def views(self, ids: Sequence[bytes]) -> list[JobView]:
         """See `StoreReader.views`."""
