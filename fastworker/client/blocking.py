@@ -19,7 +19,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from fastworker.client.callbacks import JobCallback
+from fastworker.client.callbacks import CallbackIterator, JobCallback
 from fastworker.client.calls import Call, TaskLike, check_options
 from fastworker.client.client import Client
 from fastworker.client.event_loop import running_loop
@@ -322,9 +322,13 @@ class BlockingClient:
         return self._inner.callback_address
 
     def callbacks(self) -> Iterator[JobCallback]:
-        """See `Client.callbacks`; blocks the thread until the next one arrives."""
+        """See `Client.callbacks`; the iterator blocks the thread until the next one arrives."""
         portal, client = self._ready()
-        arriving = portal.call(client.callbacks)
+        return self._callbacks(portal, portal.call(client.callbacks))
+
+    def _callbacks(
+        self, portal: BlockingPortal, arriving: CallbackIterator
+    ) -> Iterator[JobCallback]:
         while True:
             callback = self._run(arriving.__anext__)
             yield replace(callback, _acknowledge=partial(_acknowledge, portal, callback))
