@@ -126,7 +126,9 @@ class ConnectedRoster:
             case AssignJobs():
                 self._assign(command)
             case AcknowledgeOutcomes():
-                self._tell(command.session, OutcomeAck(command.tokens, command.stale))
+                # A subworker only keeps outcomes meanwhile, and usually hears of new jobs first.
+                answer = OutcomeAck(command.tokens, command.stale)
+                self._tell(command.session, answer, lazy=True)
             case AnnounceEnded():
                 self._announce(command.finishes)
             case AnswerRegistration():
@@ -223,10 +225,10 @@ class ConnectedRoster:
             # Urgent, so that no urgent assignment overtakes it.
             link.send(Registered(self._lease_seconds, command.stale), urgent=True)
 
-    def _tell(self, session: bytes, message: Message) -> None:
+    def _tell(self, session: bytes, message: Message, *, lazy: bool = False) -> None:
         link = self.subworkers.get(session)
         if link is not None:
-            link.send(message)
+            link.send(message, lazy=lazy)
 
     def _assign(self, command: AssignJobs) -> None:
         missing = [entry for entry in command.jobs if entry[0].payload is None]

@@ -24,6 +24,9 @@ MAX_OUTBOX_MESSAGES = 50_000
 MESSAGES_PER_FRAME = 512
 """Enough that a frame's fixed cost vanishes, few enough that urgent messages wait little."""
 
+LAZY_SECONDS = 0.05
+"""How long an acknowledgement may wait for company."""
+
 WRITE_TIMEOUT_SECONDS = 30.0
 """A peer that accepts no bytes for this long is gone or hopelessly slow."""
 
@@ -59,6 +62,7 @@ class Link:
         self._urgent: list[Message] = []
         self._outbox: list[Message] = []
         self._waiting = trio.Event()
+        self._eager = False
         self._flushed = trio.Event()
         self._assembler = Assembler()
         self._transfers = itertools.count()
@@ -71,14 +75,16 @@ class Link:
         """Whether nothing more can be sent."""
         return self._closed
 
-    def send(self, message: Message, *, urgent: bool = False) -> None:
+    def send(self, message: Message, *, urgent: bool = False, lazy: bool = False) -> None:
         """Queue a message; never waits. On a closed link nothing happens.
 
         Args:
             urgent: overtakes everything that is queued and not yet in a frame.
+            lazy: nobody waits for it: it goes with the next message, or after `LAZY_SECONDS`.
         """
         if self._closed:
             return
+        self._eager = self._eager or not lazy
         (self._urgent if urgent else self._outbox).append(message)
         if len(self._outbox) > MAX_OUTBOX_MESSAGES:
             self.shut()
@@ -111,8 +117,7 @@ class Link:
         """
         try:
             while not self._closed:
-                await self._waiting.wait()
-                self._waiting = trio.Event()
+                await self._wait_for_messages()
                 self._sending = True
                 while self._urgent or self._outbox:
                     await self._send_batch()
@@ -122,6 +127,20 @@ class Link:
         finally:
             self._closed = True
             self._flushed.set()
+
+    async def _wait_for_messages(self) -> None:
+        await self._waiting.wait()
+        self._waiting = trio.Event()
+        if not self._must_send():
+            # Only lazy messages: waking the peer for them costs both sides more than they do.
+            with trio.move_on_after(LAZY_SECONDS):
+                while not self._must_send():
+                    await self._waiting.wait()
+                    self._waiting = trio.Event()
+        self._eager = False
+
+    def _must_send(self) -> bool:
+        return self._eager or self._closed
 
     async def _send_batch(self) -> None:
         batch = self._urgent[:MESSAGES_PER_FRAME]
@@ -143,6 +162,8 @@ class Link:
 
     async def flush(self, seconds: float) -> None:
         """Wait until everything queued has been handed to the system, at most ``seconds``."""
+        self._eager = True
+        self._waiting.set()
         with trio.move_on_after(seconds):
             while (self._urgent or self._outbox or self._sending) and not self._closed:
                 await self._flushed.wait()

@@ -1,84 +1,77 @@
-"""A link whose peer does not read: nobody waits for it longer than told."""
+"""One writer that batches: urgent first, lazy with the next message or a little later."""
 
 from __future__ import annotations
 
 import pytest
 import trio
-import trio.testing
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fastworker.transport.link import Link, LinkClosed
-from fastworker.wire.messages import Beat
+from fastworker.transport.link import LAZY_SECONDS, Link, LinkClosed
+from fastworker.wire.codec import decode
+from fastworker.wire.messages import Beat, BeatAck, Bye, Message
 
-pytestmark = pytest.mark.trio
 
-
-class SlowFrames:
-    """A frame stream whose peer reads when it is let."""
+class Sink:
+    """Keeps the frames it is given."""
 
     def __init__(self) -> None:
-        self.reads = trio.Event()
-        self.fails = False
-        self.sent = 0
+        self.frames: list[list[Message]] = []
 
     async def send_frame(self, frame: bytes) -> None:
-        await self.reads.wait()
-        if self.fails:
-            raise LinkClosed("it is gone")
-        self.sent += 1
+        await trio.lowlevel.checkpoint()
+        self.frames.append(decode(frame))
 
     async def receive_frame(self) -> bytes:
-        raise AssertionError("nothing is received here")
+        raise LinkClosed("nothing comes from here")
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
-        pass
+        await trio.lowlevel.checkpoint()
 
 
-async def test_cancelling_the_writer_does_not_wait_for_the_peer(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    link = Link(SlowFrames())
+@pytest.mark.trio
+async def test_what_waits_leaves_in_one_frame_urgent_first(nursery: trio.Nursery) -> None:
+    sink = Sink()
+    link = Link(sink)
     link.send(Beat(1))
-    started_at = trio.current_time()
-    with trio.move_on_after(1.0):
-        await link.write_forever()
-    assert trio.current_time() - started_at == pytest.approx(1.0)
-    assert link.closed
+    link.send(Beat(2))
+    link.send(BeatAck(3), urgent=True)
+    nursery.start_soon(link.write_forever)
+    await link.flush(1)
+    assert sink.frames == [[BeatAck(3), Beat(1), Beat(2)]]
 
 
-async def test_flush_waits_for_the_frame_that_is_being_sent(
-    autojump_clock: trio.testing.MockClock,
+@pytest.mark.trio
+async def test_lazy_message_goes_with_the_next_one(nursery: trio.Nursery) -> None:
+    sink = Sink()
+    link = Link(sink)
+    nursery.start_soon(link.write_forever)
+    link.send(Beat(1), lazy=True)
+    await wait_all_tasks_blocked()
+    assert sink.frames == []
+    link.send(Beat(2))
+    await wait_all_tasks_blocked()
+    assert sink.frames == [[Beat(1), Beat(2)]]
+
+
+@pytest.mark.trio
+async def test_lazy_message_waits_no_longer_than_it_may(
+    nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    frames = SlowFrames()
-    link = Link(frames)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(link.write_forever)
-        link.send(Beat(1))
-        await trio.testing.wait_all_tasks_blocked()
-        with trio.move_on_after(1.0) as gave_up:
-            await link.flush(5.0)
-        assert gave_up.cancelled_caught
-        frames.reads.set()
-        await link.flush(5.0)
-        assert frames.sent == 1
-        nursery.cancel_scope.cancel()
+    sink = Sink()
+    link = Link(sink)
+    nursery.start_soon(link.write_forever)
+    link.send(Beat(1), lazy=True)
+    await trio.sleep(LAZY_SECONDS * 0.9)
+    assert sink.frames == []
+    await trio.sleep(LAZY_SECONDS * 0.2)
+    assert sink.frames == [[Beat(1)]]
 
 
-async def test_flush_ends_when_the_writer_has_failed(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    frames = SlowFrames()
-    frames.fails = True
-    link = Link(frames)
-
-    async def write() -> None:
-        with pytest.raises(LinkClosed):
-            await link.write_forever()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(write)
-        link.send(Beat(1))
-        nursery.start_soon(link.flush, 60.0)
-        await trio.testing.wait_all_tasks_blocked()
-        started_at = trio.current_time()
-        frames.reads.set()
-    assert trio.current_time() - started_at < 1.0
+@pytest.mark.trio
+async def test_flush_does_not_wait_for_company(nursery: trio.Nursery) -> None:
+    sink = Sink()
+    link = Link(sink)
+    nursery.start_soon(link.write_forever)
+    link.send(Bye("done"), lazy=True)
+    await link.flush(1)
+    assert sink.frames == [[Bye("done")]]
