@@ -25,6 +25,9 @@ logger = logging.getLogger("fastworker.server")
 STORE_PATIENCE_SECONDS: Final = 60.0
 """A save that takes longer is treated as failed: stop, and recover at the next start."""
 
+SLOW_SAVE_SECONDS: Final = 1.0
+"""A save usually takes milliseconds; one that takes this long is worth a line in the log."""
+
 FULL_STORE_PAUSE_SECONDS: Final = 1.0
 """How long to wait before outcomes are offered to a full store again."""
 
@@ -98,7 +101,7 @@ async def _take_turn(
         staged = dispatcher.handle_all(facts, known, now, asked=asked)
         try:
             if staged.saves:
-                await store.save(staged.saves)
+                await _save(store, staged.saves, clock)
         except DuplicateJob:
             # A "first try" that was none, after all: ask about every id.
             dispatcher.drop(staged)
@@ -114,6 +117,18 @@ async def _take_turn(
         else:
             _finish_turn(dispatcher, staged, shell)
             return []
+
+
+async def _save(store: AsyncStore, saves: Saves, clock: Callable[[], Now]) -> None:
+    begun = clock().monotonic
+    await store.save(saves)
+    took = clock().monotonic - begun
+    if took > SLOW_SAVE_SECONDS:
+        logger.warning(
+            "the store took %.1f s to save %d changes and held everybody up; is the disk slow?",
+            took,
+            len(saves.inserts) + len(saves.updates) + len(saves.finishes),
+        )
 
 
 def _finish_turn(dispatcher: Dispatcher, staged: Staged, shell: Shell) -> None:

@@ -1,0 +1,101 @@
+"""The loop around the core: saves first, refuses when full, asks again when in doubt."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from fastworker.core.commands import AnswerSubmission, Command
+from fastworker.core.dispatcher import Dispatcher
+from fastworker.core.questions import Known, Questions
+from fastworker.core.records import Now, Saves
+from fastworker.server.dispatch import dispatch_forever
+from fastworker.server.inbox import Inbox
+from fastworker.store.contract import DuplicateJob, NoSpace
+from fastworker.store.memory import MemoryStore
+from tests.core.harness import LEASE, new_ids, only, submission
+
+
+def clock() -> Now:
+    return Now(1000.0 + trio.current_time(), trio.current_time())
+
+
+class SlowStore:
+    """A store that takes its time, and fails as often as it is told to."""
+
+    def __init__(self, *, seconds: float = 0.0, failures: Sequence[Exception] = ()) -> None:
+        self.store = MemoryStore()
+        self.seconds = seconds
+        self.failures = list(failures)
+
+    async def recall(self, questions: Questions) -> Known:
+        return self.store.recall(questions)
+
+    async def save(self, saves: Saves) -> None:
+        await trio.sleep(self.seconds)
+        if self.failures:
+            raise self.failures.pop(0)
+        self.store.save(saves)
+
+
+class Shell:
+    """Notes what is to be done, and wakes the test."""
+
+    def __init__(self) -> None:
+        self.commands: list[Command] = []
+        self.told = trio.Event()
+
+    def heard(self) -> dict[bytes, float]:
+        return {}
+
+    def carry_out(self, commands: Sequence[Command]) -> None:
+        self.commands += commands
+        if only(self.commands, AnswerSubmission):
+            self.told.set()
+
+    def turn_ended(self, dispatcher: Dispatcher) -> None:
+        pass
+
+
+async def _answer(nursery: trio.Nursery, store: SlowStore) -> tuple[AnswerSubmission, SlowStore]:
+    """Submit one job and return the answer to it."""
+    inbox, shell = Inbox(), Shell()
+    dispatcher = Dispatcher(store.store.load(), clock(), lease_seconds=LEASE)
+    nursery.start_soon(dispatch_forever, dispatcher, inbox, store, shell, clock)
+    inbox.offer(submission(new_ids(1)), 1)
+    await shell.told.wait()
+    return only(shell.commands, AnswerSubmission)[0], store
+
+
+@pytest.mark.trio
+async def test_job_is_stored_before_it_is_answered(nursery: trio.Nursery) -> None:
+    answer, store = await _answer(nursery, SlowStore())
+    assert answer.refused == []
+    assert len(store.store.reader().views(answer.fact.ids)) == 1
+
+
+@pytest.mark.trio
+async def test_full_store_refuses_and_stores_nothing(nursery: trio.Nursery) -> None:
+    answer, store = await _answer(nursery, SlowStore(failures=[NoSpace("full")]))
+    assert [refusal.code for refusal in answer.refused] == ["storage_full"]
+    assert store.store.reader().views(answer.fact.ids) == []
+
+
+@pytest.mark.trio
+async def test_first_try_that_was_none_is_asked_about(nursery: trio.Nursery) -> None:
+    answer, store = await _answer(nursery, SlowStore(failures=[DuplicateJob("known")]))
+    assert answer.refused == []
+    assert len(store.store.reader().views(answer.fact.ids)) == 1
+
+
+@pytest.mark.trio
+async def test_slow_store_is_named_in_the_log(
+    nursery: trio.Nursery, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="fastworker.server"):
+        await _answer(nursery, SlowStore(seconds=2.5))
+    assert "the store took 2.5 s to save 1 changes" in caplog.text
