@@ -11,7 +11,6 @@ import random
 from typing import Final
 
 import trio
-from trio_websocket import connect_websocket_url
 
 from fastworker.core.dispatcher import Dispatcher
 from fastworker.core.ids import id_text, split_ids
@@ -21,10 +20,11 @@ from fastworker.server.callback_rules import resolve_callback
 from fastworker.server.plane import Plane
 from fastworker.server.settings import ControlPlaneSettings
 from fastworker.store.thread import StoreThread
+from fastworker.transport.dial import open_frames
 from fastworker.transport.link import LinkClosed
 from fastworker.transport.websocket import WebSocketFrames
+from fastworker.wire.addresses import parse_address
 from fastworker.wire.callbacks import (
-    CALLBACK_SUBPROTOCOL,
     CallbackBody,
     encode_callback,
     sign_callback,
@@ -167,22 +167,14 @@ class CallbackService:
 
     async def _dial(self, row: CallbackRow, message: Callback) -> bool:
         acknowledged = False
-        async with trio.open_nursery() as nursery:
-            with trio.fail_after(ANSWER_SECONDS):
-                websocket = await connect_websocket_url(
-                    nursery, row.address, subprotocols=[CALLBACK_SUBPROTOCOL]
-                )
-                frames = WebSocketFrames(websocket)
+        with trio.fail_after(ANSWER_SECONDS):
+            async with open_frames(parse_address(row.address)) as frames:
                 try:
                     for frame in pack([message], transfers=iter(range(1))):
                         await frames.send_frame(frame)
                     acknowledged = await _wait_for_ack(frames, row.delivery)
                 except LinkClosed:
                     pass
-                finally:
-                    with trio.CancelScope(shield=True):
-                        await frames.aclose()
-                    nursery.cancel_scope.cancel()
         return acknowledged
 
 

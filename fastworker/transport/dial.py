@@ -100,6 +100,31 @@ async def open_link(
 
 
 @asynccontextmanager
+async def open_frames(
+    address: Address, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[WebSocketFrames]:
+    """A WebSocket of ours without any handshake above it: to a listener for callbacks.
+
+    Leaving the block, by any way, closes the connection and its socket.
+
+    Raises:
+        ControlPlaneUnavailable: what answers does not speak our protocol.
+        OSError: nothing answers; this and all others may come in a group.
+    """
+    async with AsyncExitStack() as closing, trio.open_nursery() as nursery:
+        stream = await _open_stream(address, tls)
+        # The library leaves the socket open if the peer has closed first.
+        closing.push_async_callback(trio.aclose_forcefully, stream)
+        frames = WebSocketFrames(await _open_websocket(nursery, stream, address))
+        try:
+            yield frames
+        finally:
+            with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                await frames.aclose()
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
 async def open_link_over(
     frames: FrameStream, *, name: str, role: str, token: str, agent: str
 ) -> AsyncIterator[tuple[Link, Welcome]]:

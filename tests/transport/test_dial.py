@@ -17,7 +17,7 @@ from fastworker.errors import (
     ProtocolError,
     UnsupportedVersion,
 )
-from fastworker.transport.dial import open_link
+from fastworker.transport.dial import open_frames, open_link
 from fastworker.transport.link import Link, LinkClosed
 from fastworker.transport.websocket import WebSocketFrames
 from fastworker.wire.addresses import Address
@@ -217,3 +217,19 @@ async def test_text_messages_are_refused() -> None:
     ):
         await websocket.send_message("hello")
         await refused.wait()
+
+
+async def test_no_socket_is_left_when_the_listener_closes_first() -> None:
+    async def close_at_once(frames: WebSocketFrames) -> None:
+        await frames.aclose()
+
+    async with listening(close_at_once) as address:
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            async with open_frames(address) as frames:
+                with pytest.raises(LinkClosed), trio.fail_after(PATIENCE_SECONDS):
+                    await frames.receive_frame()
+        with trio.fail_after(PATIENCE_SECONDS):
+            while len(os.listdir("/proc/self/fd")) > before:
+                # The listener's side of the last connection ends when it has seen our close.
+                await trio.lowlevel.checkpoint()
