@@ -66,7 +66,6 @@ class Dispatcher:
         self.memory = Memory(snapshot)
         self.lease_seconds = lease_seconds
         self._last_turn = now.monotonic
-        self._full_recall = False
         leases.adopt_running(self.memory, snapshot, lease_until=now.monotonic + lease_seconds)
 
     # -- before the turn --------------------------------------------------------------------

@@ -55,7 +55,6 @@ def register(draft: Draft, fact: Registration, now: Now, *, lease_seconds: float
     if cancelled:
         tokens = [job.token for job_id in cancelled if (job := draft.job(job_id)) is not None]
         draft.commands.append(WithdrawJobs(session.incarnation, cancelled, tokens))
-    memory.roster_version += 1
     draft.commands.append(AnnounceRoster())
 
 
@@ -93,7 +92,6 @@ def disconnect(draft: Draft, fact: Disconnection, now: Now) -> None:
                 requeue(draft, job, now, reason="unsent", started=False)
         session.lapsed = True
         draft.expired_sessions.append(session)
-    memory.roster_version += 1
     draft.commands.append(AnnounceRoster())
 
 

@@ -92,7 +92,6 @@ class Memory:
         self.next_token = snapshot.token_ceiling + 1
         self.token_ceiling = snapshot.token_ceiling
         self.next_due_at = snapshot.next_due_at
-        self.roster_version = 0
         self.callbacks_made = 0
         for number, key in snapshot.lanes:
             self.add_lane(Lane(number, key, stored=snapshot.queued.get(number, 0)))

@@ -60,7 +60,6 @@ class CallbackService:
         self._made = 0
         self._open: set[bytes] = set()
         self._acknowledged: dict[bytes, trio.Event] = {}
-        self.given_up = 0
 
     async def resolve(self, address: str, submitter: str | None) -> str:
         """See `callback_rules.resolve_callback`."""
@@ -132,7 +131,6 @@ class CallbackService:
         if taken:
             await self._store.settle_callbacks([row.delivery], [])
         elif now - row.made_at >= GIVE_UP_SECONDS:
-            self.given_up += 1
             logger.error(
                 "the callback of job %s to %s is given up after %d attempts in 24 h: %s",
                 id_text(row.job_id),

@@ -52,18 +52,6 @@ class Check(NamedTuple):
     """Returns the value, or raises `ValueError` with what it got instead."""
 
 
-def clip_text(text: str, limit: int = MAX_TEXT) -> str:
-    """``text`` as it may travel: at most ``limit`` characters, nothing that is not UTF-8.
-
-    The middle is cut out, because the ends of a traceback say the most.
-    """
-    if len(text) > limit:
-        mark = "\n[…]\n"
-        head = (limit - len(mark)) // 2
-        text = text[:head] + mark + text[len(text) - (limit - len(mark) - head) :]
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
-
 def _got(value: object) -> ValueError:
     """What was found instead, without repeating more than a number of it."""
     if type(value) is int or type(value) is float:
