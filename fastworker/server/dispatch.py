@@ -11,8 +11,14 @@ from typing import Final, Protocol
 
 import trio
 
-from fastworker.core.commands import AnswerSubmission, Command, Refusal
-from fastworker.core.dispatcher import Dispatcher, Staged
+from fastworker.core.commands import (
+    AnswerRegistration,
+    AnswerSubmission,
+    AssignJobs,
+    Command,
+    Refusal,
+)
+from fastworker.core.dispatcher import Dispatcher
 from fastworker.core.facts import Fact, Renewals, Submission
 from fastworker.core.questions import Known, Questions
 from fastworker.core.records import Now, Saves
@@ -30,6 +36,9 @@ SLOW_SAVE_SECONDS: Final = 1.0
 
 FULL_STORE_PAUSE_SECONDS: Final = 1.0
 """How long to wait before outcomes are offered to a full store again."""
+
+WRITE_TURNS: Final = 2
+"""Turns of the event loop from a queued message to its bytes on the socket."""
 
 
 class AsyncStore(Protocol):
@@ -115,7 +124,9 @@ async def _take_turn(
                 return [fact for fact in facts if not isinstance(fact, Renewals)]
             facts = _refuse_submissions(facts, shell)
         else:
-            _finish_turn(dispatcher, staged, shell)
+            dispatcher.apply(staged)
+            await _carry_out(staged.commands, shell)
+            shell.turn_ended(dispatcher)
             return []
 
 
@@ -131,10 +142,23 @@ async def _save(store: AsyncStore, saves: Saves, clock: Callable[[], Now]) -> No
         )
 
 
-def _finish_turn(dispatcher: Dispatcher, staged: Staged, shell: Shell) -> None:
-    dispatcher.apply(staged)
-    shell.carry_out(staged.commands)
-    shell.turn_ended(dispatcher)
+async def _carry_out(commands: Sequence[Command], shell: Shell) -> None:
+    """Act in the order of the decisions, but put urgent jobs on the way before accepting them.
+
+    Strict priority is promised from the acceptance on, so what overtakes must be under way then.
+    A registration is answered before anything is assigned.
+    """
+    urgent = list(filter(_is_urgent, commands))
+    if urgent and not any(isinstance(each, AnswerRegistration) for each in commands):
+        shell.carry_out(urgent)
+        for _ in range(WRITE_TURNS):
+            await trio.lowlevel.checkpoint()
+        commands = [each for each in commands if not _is_urgent(each)]
+    shell.carry_out(commands)
+
+
+def _is_urgent(command: Command) -> bool:
+    return isinstance(command, AssignJobs) and command.urgent
 
 
 def _refuse_submissions(facts: Sequence[Fact], shell: Shell) -> list[Fact]:

@@ -22,8 +22,9 @@ from fastworker.wire.messages import Assign
 PRIORITIES: Final = 4
 POOLS: Final = 2
 
-MAX_RUNNER_PREFETCH: Final = 100
-"""Jobs a runner holds beyond its slots: more than one round trip of the socket takes."""
+MAX_RUNNER_PREFETCH: Final = 16
+"""Jobs a runner holds beyond its slots. It bounds, with the slots, how many less urgent jobs start
+while a more urgent one is on its way from here to the runner."""
 
 MAX_ASSIGN_JOBS: Final = 512
 """Of one message to a runner: its fixed cost has vanished, and it decodes within a millisecond."""

@@ -147,6 +147,7 @@ class Subworker:
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._switchboard.send_outcomes_forever)
+                nursery.start_soon(self._switchboard.hand_over_forever)
                 for number in range(self._settings.processes):
                     nursery.start_soon(self._supervisor.keep_runner, number)
                 nursery.start_soon(self._connect_when_ready, task_status)

@@ -36,10 +36,13 @@ from fastworker.worker.outcomes import UnacknowledgedOutcomes, rows_of
 from fastworker.worker.relays import Inner, Relays
 from fastworker.worker.runner_handle import RunnerHandle
 
-HAND_OVER_JOBS: Final = 16
-"""Jobs taken beyond twice the slots, by runner. What is prefetched may start before a more urgent
-job arrives, so this bounds how many do: as many as there are slots, and one hand-over. Of long
-jobs the control plane sends far fewer ahead."""
+SENT_AHEAD_JOBS: Final = 2000
+"""Jobs taken beyond the slots, for each runner, while they are so short that this many end within
+a round trip; of longer ones the control plane sends fewer. They wait here, where a more urgent
+job overtakes them; what no longer can be overtaken so cheaply, a runner's window, is far less."""
+
+READ_TURNS: Final = 2
+"""Turns of the event loop from bytes on the socket to a message here."""
 
 _log = logging.getLogger("fastworker.worker")
 
@@ -66,6 +69,7 @@ class Switchboard:
         self._announced: list[int] | None = None
         self._changed = trio.Event()
         self._outcome_waits = trio.Event()
+        self._room_found = trio.Event()
         self.draining = False
         self.tasks: list[list[object]] = []
         """Rows of `Register`, as the runner that came up last told them."""
@@ -77,7 +81,7 @@ class Switchboard:
         slots = self._held.slots()
         if self.draining:
             return [0] * len(slots), [0] * len(slots)
-        return slots, [count + HAND_OVER_JOBS * max(1, len(self._runners)) for count in slots]
+        return slots, [SENT_AHEAD_JOBS * len(self._runners) if count else 0 for count in slots]
 
     def claims(self) -> tuple[bytes, list[int]]:
         """Ids and tokens of everything whose lease has not demonstrably ended."""
@@ -138,6 +142,19 @@ class Switchboard:
             if self._link is not None:
                 for message in self._outcomes.next_messages():
                     self._link.send(message)
+
+    async def hand_over_forever(self) -> None:
+        """Give runners more as room appears, but first take what the control plane has sent.
+
+        Of what has arrived here, nothing less urgent is handed over before something more urgent:
+        the bound on what starts before a more urgent job rests on that.
+        """
+        while True:
+            await self._room_found.wait()
+            self._room_found = trio.Event()
+            for _ in range(READ_TURNS):
+                await trio.lowlevel.checkpoint()
+            self._hand_over()
 
     def _tell(self, message: Message) -> None:
         if self._link is not None:
@@ -276,7 +293,7 @@ class Switchboard:
                     self._relay_outward(number, message)
                 case _:
                     _log.debug("ignored %s from runner %d", type(message).__name__, number)
-        self._hand_over()
+        self._room_found.set()
 
     def runner_gone(self, number: int, *, reason: str, detail: str) -> int:
         """A runner has exited, and all it said has been taken.

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fastworker.core.commands import AnswerSubmission, Command
+from fastworker.core.commands import AnswerSubmission, AssignJobs, Command
 from fastworker.core.dispatcher import Dispatcher
 from fastworker.core.questions import Known, Questions
-from fastworker.core.records import Now, Saves
+from fastworker.core.records import Now, Saves, TaskPriority
 from fastworker.server.dispatch import dispatch_forever
 from fastworker.server.inbox import Inbox
 from fastworker.store.contract import DuplicateJob, NoSpace
 from fastworker.store.memory import MemoryStore
-from tests.core.harness import LEASE, new_ids, only, submission
+from tests.core.harness import LEASE, new_ids, only, registration, submission
 
 
 def clock() -> Now:
@@ -99,3 +99,21 @@ async def test_slow_store_is_named_in_the_log(
     with caplog.at_level(logging.WARNING, logger="fastworker.server"):
         await _answer(nursery, SlowStore(seconds=2.5))
     assert "the store took 2.5 s to save 1 changes" in caplog.text
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("priority", TaskPriority)
+async def test_urgent_jobs_are_on_their_way_before_they_are_accepted(
+    nursery: trio.Nursery, priority: TaskPriority
+) -> None:
+    inbox, shell = Inbox(), Shell()
+    store = SlowStore()
+    dispatcher = Dispatcher(store.store.load(), clock(), lease_seconds=LEASE)
+    nursery.start_soon(dispatch_forever, dispatcher, inbox, store, shell, clock)
+    await inbox.put(registration(b"w" * 16, slots=1))
+    await wait_all_tasks_blocked()
+    inbox.offer(submission(new_ids(1), priority=priority), 1)
+    await shell.told.wait()
+    kinds = [type(each) for each in shell.commands]
+    urgent = priority > TaskPriority.NORMAL
+    assert (kinds.index(AssignJobs) < kinds.index(AnswerSubmission)) is urgent
