@@ -28,7 +28,6 @@ importing the package costs an application nothing. Inside, imports point from d
     options.py     what one call may ask for
     config/        settings: the one reader of environment and files
     integrations/  web frameworks and pytest
-    testing/       all of it inside a test
     testing/       the whole system in the process of a test
     cli/           the command line
 """
@@ -43,9 +42,11 @@ if TYPE_CHECKING:
     from fastworker.client.callbacks import JobCallback
     from fastworker.client.calls import Call, call
     from fastworker.client.client import Client
+    from fastworker.client.dead import Attempt, DeadLetter, DeadLetterDetails
     from fastworker.client.failures import register_exception
     from fastworker.client.handles import CancelOutcome, CancelResult, TaskHandle
     from fastworker.client.listener import CallbackListener, open_callback_listener
+    from fastworker.client.queues import QueueState
     from fastworker.core.records import TaskPriority, TaskResult, TaskStatus
     from fastworker.errors import (
         ArgumentError,
@@ -85,12 +86,14 @@ if TYPE_CHECKING:
         UnknownKind,
         UnsupportedVersion,
     )
-    from fastworker.tasks import AsyncTask, Task, task
+    from fastworker.runner.context import CurrentJob, current
+    from fastworker.tasks import AsyncTask, Retry, RetryLater, Task, task
     from fastworker.version import __version__
 
 __all__ = [
     "ArgumentError",
     "AsyncTask",
+    "Attempt",
     "AuthenticationFailed",
     "BlockingClient",
     "BlockingHandle",
@@ -104,6 +107,9 @@ __all__ = [
     "ClientNotReady",
     "Conflict",
     "ControlPlaneUnavailable",
+    "CurrentJob",
+    "DeadLetter",
+    "DeadLetterDetails",
     "FastWorkerError",
     "Forbidden",
     "IllegalTransition",
@@ -120,8 +126,11 @@ __all__ = [
     "Overloaded",
     "PeerError",
     "ProtocolError",
+    "QueueState",
     "Rejected",
     "ResultExpired",
+    "Retry",
+    "RetryLater",
     "StaleLease",
     "StorageFull",
     "StoreBroken",
@@ -141,6 +150,7 @@ __all__ = [
     "UnsupportedVersion",
     "__version__",
     "call",
+    "current",
     "open_callback_listener",
     "register_exception",
     "task",
@@ -153,16 +163,24 @@ _HOME = {
     "Call": "fastworker.client.calls",
     "call": "fastworker.client.calls",
     "Client": "fastworker.client.client",
+    "Attempt": "fastworker.client.dead",
+    "DeadLetter": "fastworker.client.dead",
+    "DeadLetterDetails": "fastworker.client.dead",
     "register_exception": "fastworker.client.failures",
     "CancelOutcome": "fastworker.client.handles",
     "CancelResult": "fastworker.client.handles",
     "TaskHandle": "fastworker.client.handles",
     "CallbackListener": "fastworker.client.listener",
     "open_callback_listener": "fastworker.client.listener",
+    "QueueState": "fastworker.client.queues",
     "TaskPriority": "fastworker.core.records",
     "TaskResult": "fastworker.core.records",
     "TaskStatus": "fastworker.core.records",
+    "CurrentJob": "fastworker.runner.context",
+    "current": "fastworker.runner.context",
     "AsyncTask": "fastworker.tasks",
+    "Retry": "fastworker.tasks",
+    "RetryLater": "fastworker.tasks",
     "Task": "fastworker.tasks",
     "task": "fastworker.tasks",
     "__version__": "fastworker.version",

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from fastworker.core.ids import id_bytes
+from fastworker.core.keys import check_key, check_window
 from fastworker.core.names import check_name
 from fastworker.core.records import TaskPriority
 from fastworker.errors import InvalidOption
@@ -33,6 +34,9 @@ class CallOptions:
         on_lost: ``"retry"`` (at least once) or ``"fail"`` (at most once).
         callback: where completion is announced.
         callback_data: handed back with the callback; any value that can travel, not sealed yet.
+        idempotency_key: 1 to 200 characters; while it holds, there is one job of the task for it.
+        idempotency_window: seconds or a timedelta, 1 second to 30 days, for which the key holds
+            at least; None: a day.
 
     Raises:
         InvalidOption: a value an option cannot have; the option is named.
@@ -49,6 +53,8 @@ class CallOptions:
     on_lost: str = "retry"
     callback: str | None = None
     callback_data: Any = None
+    idempotency_key: str | None = None
+    idempotency_window: float | timedelta | None = None
 
     def __post_init__(self) -> None:
         if self.priority is not None:
@@ -71,6 +77,14 @@ class CallOptions:
             raise InvalidOption("countdown and eta both say when to start; give one of them")
         if self.callback_data is not None and self.callback is None:
             raise InvalidOption("callback_data is handed back with a callback; give a callback too")
+        if self.idempotency_key is not None:
+            check_key(self.idempotency_key)
+        if self.idempotency_window is not None:
+            window_seconds(self.idempotency_window)
+            if self.idempotency_key is None:
+                raise InvalidOption(
+                    "idempotency_window says how long a key holds; give an idempotency_key too"
+                )
 
     def ready_at(self, now: float) -> float | None:
         """The moment before which the job must not start (wall seconds), or None: at once."""
@@ -86,6 +100,19 @@ class CallOptions:
         if isinstance(self.expires, datetime):
             return self.expires.timestamp()
         return now + _seconds_of(self.expires)
+
+
+def window_seconds(window: object) -> float | None:
+    """An ``idempotency_window`` in seconds, or None: a day.
+
+    Raises:
+        InvalidOption: not a length of time, or not 1 second to 30 days.
+    """
+    if window is None:
+        return None
+    _check_length("idempotency_window", window)
+    assert isinstance(window, int | float | timedelta)
+    return check_window(float(_seconds_of(window)))
 
 
 def check_priority(value: object) -> TaskPriority:

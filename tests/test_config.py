@@ -98,6 +98,7 @@ SAMPLES = {
     "keep_results_count": ("10", 10),
     "keep_results_bytes": ("1000", 1000),
     "keep_failures_seconds": ("120", 120.0),
+    "max_queued_jobs": ("5000", 5000),
     "token": (TOKEN, TOKEN),
     "token_file": ("t", Path("/work-here/t")),
     "callback_allow": ("hooks.example,10.0.0.1:80", ("hooks.example", "10.0.0.1:80")),

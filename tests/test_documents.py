@@ -89,6 +89,7 @@ def run(cluster: Cluster, command: list[str], folder: Path) -> subprocess.Comple
     """Run it as a user of the cluster would: ``fastworker`` and the tasks can be found."""
     environment = cluster.client_environment()
     environment["PYTHONPATH"] = f"{environment['PYTHONPATH']}:{cluster.folder}"
+    environment["FASTWORKER_STORE"] = str(cluster.folder / "store")
     environment["PATH"] = f"{cluster.folder / 'bin'}:{os.environ['PATH']}"
     return subprocess.run(
         command,

@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "store": ("core",),
     "local_token": (),
     "logs": (),
-    "options": ("core.records", "core.ids", "core.names"),
+    "options": ("core.records", "core.ids", "core.names", "core.keys"),
     "config": ("core.records", "core.names", "wire.addresses", "wire.handshake", "local_token"),
     # A task's own `delay` and `submit` go through the process's one started client.
     "tasks": ("core.records", "core.names", "options", "client.current", "client.handles"),
@@ -40,7 +40,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "worker": ("core.records", "core.ids", "wire", "transport", "logs"),
     "runner": ("core.records", "core.ids", "tasks", "wire", "client.ambient", "logs"),
-    "client": ("core.records", "core.ids", "core.names", "wire", "tasks", "options", "config"),
+    "client": (
+        *("core.records", "core.ids", "core.names", "core.keys"),
+        *("wire", "tasks", "options", "config"),
+    ),
     # The whole system in one process, for tests of applications; nothing but its fixtures uses it.
     "testing": (
         *("client", "server", "worker", "runner"),

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from fastworker.cli import jobs, servers, settings
+from fastworker.cli import dead as dead_letters
+from fastworker.cli import jobs, servers, settings, store
+from fastworker.cli import queues as queue_commands
 from fastworker.cli.flags import AsJson
 
 app = typer.Typer(
@@ -23,6 +25,11 @@ run = typer.Typer(
 )
 config = typer.Typer(name="config", help="Show the settings in force.", no_args_is_help=True)
 
+dead = typer.Typer(
+    name="dead", help="Jobs that failed for good: see, replay, discard.", no_args_is_help=True
+)
+queues = typer.Typer(name="queues", help="See, pause and resume queues.", no_args_is_help=True)
+
 app.add_typer(run)
 run.command("control-plane")(servers.control_plane)
 run.command("subworker")(servers.subworker)
@@ -35,8 +42,18 @@ app.command("result")(jobs.result)
 app.command("cancel")(jobs.cancel)
 app.command("tasks")(jobs.tasks)
 app.command("workers")(jobs.workers)
+app.add_typer(dead)
+dead.command("list")(dead_letters.list_dead)
+dead.command("show")(dead_letters.show_dead)
+dead.command("replay")(dead_letters.replay_dead)
+dead.command("discard")(dead_letters.discard_dead)
+app.add_typer(queues)
+queues.command("list")(queue_commands.list_queues)
+queues.command("pause")(queue_commands.pause)
+queues.command("resume")(queue_commands.resume)
 app.add_typer(config)
 config.command("show")(settings.show_settings)
+app.add_typer(store.store)
 
 
 @app.command("demo")

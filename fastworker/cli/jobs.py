@@ -21,6 +21,9 @@ from fastworker.logs import escape_controls
 from fastworker.options import CallOptions
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from fastworker.client.dead import Attempt
     from fastworker.core.records import TaskResult
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="the job's id", show_default=False)]
@@ -73,11 +76,16 @@ def status(
     task_id: Annotated[
         str | None, typer.Argument(metavar="ID", help="a job (default: the control plane)")
     ] = None,
+    with_attempts: Annotated[
+        bool, typer.Option("--attempts", help="with each attempt: where, when, how")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show how the control plane or a job stands."""
     if task_id is not None:
         id_bytes(task_id)
+    elif with_attempts:
+        raise InvalidOption("--attempts are those of a job; name its ID")
     from fastworker.cli.connecting import connected_client
 
     with connected_client(resolved.settings) as client:
@@ -85,8 +93,15 @@ def status(
             report = client.status()
             show_json(report) if as_json else show_fields(summary(report))
             return
+        history = client.attempts(task_id) if with_attempts else None
         found = _known(client.get_task_result(task_id), task_id)
-    show_json(found) if as_json else show_fields(_fields(found))
+    if as_json:
+        record = {one.name: getattr(found, one.name) for one in dataclasses.fields(found)}
+        show_json(record if history is None else {**record, "history": history})
+        return
+    show_fields(_fields(found))
+    if history is not None:
+        show_attempts(history)
 
 
 @with_settings(*CONNECTION)
@@ -134,6 +149,27 @@ def workers(resolved: Resolved, as_json: AsJson = False) -> None:
         rows = client.workers()
     columns = ("label", "host", "pid", "connected", "running", "queues", "tasks")
     _show_rows(rows, columns, as_json, "no worker is connected")
+
+
+def show_attempts(history: Sequence[Attempt]) -> None:
+    """Print attempts as a table, under what is said of their job."""
+    if not history:
+        return say("it has not been handed out yet")
+    headers = ("attempt", "worker", "host", "pid", "started", "finished", "outcome", "error")
+    rows: list[tuple[object, ...]] = [
+        (
+            *(number, one.worker, one.host, one.pid),
+            *(_time(one.started_at), _time(one.finished_at)),
+            *(one.outcome, one.error),
+        )
+        for number, one in enumerate(history, start=1)
+    ]
+    show("")
+    show_table(headers, rows)
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else f"{moment:%Y-%m-%d %H:%M:%S.%f}"[:-3]
 
 
 def read_arguments(text: str | None) -> tuple[tuple[object, ...], dict[str, object]]:
@@ -214,10 +250,14 @@ def summary(report: Mapping[str, Any]) -> dict[str, object]:
         "store": f"{store.get('location')} ({store.get('kind')})",
         "durability": store.get("durability"),
         "jobs": ", ".join(f"{count} {status}" for status, count in jobs.items() if count) or "none",
-        "queues": ", ".join(f"{one['queue']} {one['queued']}" for one in queues) or "empty",
+        "queues": ", ".join(map(_queue, queues)) or "empty",
         "workers": len(report.get("workers") or []),
         "tasks": ", ".join(one["name"] for one in report.get("tasks") or []) or "none",
     }
+
+
+def _queue(one: Mapping[str, Any]) -> str:
+    return f"{one['queue']} {one['queued']}" + (" (paused)" if one.get("paused") else "")
 
 
 def _fields(found: TaskResult) -> dict[str, object]:

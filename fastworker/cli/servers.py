@@ -18,17 +18,18 @@ from fastworker.errors import InvalidOption
 _RUNNER = ("task_modules", "concurrency", "threads", "processes", "async_runtime", "drain_seconds")
 _LOGS = ("log_level", "log_format")
 _LISTEN = ("base_address", "discovery_address", "advertise")
-_RETENTION = (
+_LIMITS = (
     "keep_results_seconds",
     "keep_results_count",
     "keep_results_bytes",
     "keep_failures_seconds",
+    "max_queued_jobs",
 )
 _SAFETY = ("callback_allow", "token_file", "tls_cert", "tls_key", "insecure")
 
 
 @with_settings(
-    *_LISTEN, "store", "durability", *_RETENTION, "local_worker", *_RUNNER, *_SAFETY, *_LOGS
+    *_LISTEN, "store", "durability", *_LIMITS, "local_worker", *_RUNNER, *_SAFETY, *_LOGS
 )
 def control_plane(resolved: Resolved) -> None:
     """Run a control plane, which takes and keeps jobs."""

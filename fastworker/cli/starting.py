@@ -101,6 +101,7 @@ def control_plane_settings(
         async_runtime=settings.async_runtime,
         log_level=settings.log_level,
         log_format=settings.log_format,
+        max_queued_jobs=settings.max_queued_jobs,
         retention=Retention(
             results_seconds=settings.keep_results_seconds,
             results_count=settings.keep_results_count,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from types import TracebackType
@@ -24,9 +24,14 @@ from fastworker.client.dialing import Dialler
 from fastworker.client.event_loop import running_loop
 from fastworker.client.results import Countdown, Watched, Watches
 from fastworker.core.ids import ID_BYTES, id_text
-from fastworker.errors import ClientNotReady, ControlPlaneUnavailable, InvalidOption
+from fastworker.errors import (
+    ClientNotReady,
+    ControlPlaneUnavailable,
+    InvalidOption,
+    ProtocolError,
+)
 from fastworker.wire.addresses import Address, parse_addresses
-from fastworker.wire.messages import Callback, CallbackAck
+from fastworker.wire.messages import Callback, CallbackAck, Message, Query, Report
 
 SUBMIT_SECONDS: Final = 10.0
 """Bridges a restart of the control plane; a web request waits no longer."""
@@ -302,6 +307,17 @@ class ClientBase:
             raise ClientNotReady("the client was stopped before the result came")
         what = f"job {id_text(late[0].id)} has" if len(late) == 1 else f"{len(late)} jobs have"
         raise TimeoutError(f"{what} not ended within {seconds:g} s; still going on")
+
+    # --- reports ---------------------------------------------------------------------------
+
+    async def _query(self, what: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
+        return await self._ask_report(lambda number: Query(number, what, options))
+
+    async def _ask_report(self, build: Callable[[int], Message]) -> dict[str, Any]:
+        answer = await self._usable().ask(build, timeout_seconds=self._submit_seconds)
+        if not isinstance(answer, Report):
+            raise ProtocolError(f"the answer to a question is {type(answer).__name__}")
+        return answer.body
 
     # --- callbacks -------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from fastworker.client.blocking_dead import BlockingManagement
 from fastworker.client.callbacks import CallbackIterator, JobCallback
 from fastworker.client.calls import Call, TaskLike, check_options
 from fastworker.client.client import Client
@@ -49,6 +50,11 @@ class BlockingHandle(Generic[R]):
     def id(self) -> str:
         """The ``task_id``."""
         return self._handle.id
+
+    @property
+    def deduplicated(self) -> bool:
+        """See `TaskHandle.deduplicated`."""
+        return self._handle.deduplicated
 
     @property
     def done(self) -> bool:
@@ -101,7 +107,7 @@ class BlockingOptions:
         return self._client._handle(handle)
 
 
-class BlockingClient:
+class BlockingClient(BlockingManagement):
     """`Client` for code without an event loop; takes the same arguments.
 
     ::
@@ -251,10 +257,12 @@ class BlockingClient:
         calls: TaskLike | Iterable[Call],
         args: Iterable[Sequence[Any]] | None = None,
         /,
+        *,
+        keys: Iterable[str | None] | None = None,
         **options: Any,
     ) -> list[BlockingHandle[Any]]:
         """See `Client.submit_many`."""
-        handles = self._run(partial(self._inner.submit_many, calls, args, **options))
+        handles = self._run(partial(self._inner.submit_many, calls, args, keys=keys, **options))
         return [self._handle(handle) for handle in handles]
 
     def submit_stream(self, calls: Iterable[Call]) -> Iterator[BlockingHandle[Any]]:

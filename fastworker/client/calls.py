@@ -12,10 +12,11 @@ from fastworker.client.ambient import wall_seconds
 from fastworker.client.offers import Offered
 from fastworker.client.submissions import Jobs, Spec
 from fastworker.core.ids import id_bytes, new_id
+from fastworker.core.keys import check_key
 from fastworker.core.names import check_name
 from fastworker.core.records import DEFAULT_OPTIONS, DEFAULT_QUEUE, JobOptions, TaskPriority
 from fastworker.errors import CallerError, InvalidOption
-from fastworker.options import DEFAULT_CALL, CallOptions
+from fastworker.options import DEFAULT_CALL, CallOptions, window_seconds
 from fastworker.tasks import AsyncTask, Task, TaskDefinition, registry
 from fastworker.tasks.signatures import Parameters, check_arguments
 from fastworker.wire.addresses import parse_address
@@ -100,24 +101,33 @@ def new_ids(count: int) -> list[bytes]:
     return [new_id(wall=wall, random=random[at : at + step]) for at in range(0, len(random), step)]
 
 
-def job_of(call: Call, offered: Offered) -> Jobs:
+def job_of(call: Call, offered: Offered, *, keyed: bool = False) -> Jobs:
     """One call as the columns of a submission.
 
     Args:
         offered: what arguments the tasks take that are called by name.
+        keyed: it is given an idempotency key later.
 
     Raises:
         CallerError: anything that cannot be sent.
     """
     target = _target(call.task, offered)
     options = target.default_options if call.options is None else call.options
-    payload = _seal(target, call.args, call.kwargs)
+    kwargs = call.kwargs
+    if kwargs and (keyed or options.idempotency_key is not None):
+        # The same call is the same bytes, in whatever order its arguments are named.
+        kwargs = dict(sorted(kwargs.items()))
+    payload = _seal(target, call.args, kwargs)
     ids = new_ids(1) if options.task_id is None else [id_bytes(options.task_id)]
     return _jobs(ids, [payload], [_spec(target, options)], options)
 
 
 def jobs_of_one_task(
-    task: TaskLike, rows: Iterable[Sequence[Any]], options: CallOptions | None, offered: Offered
+    task: TaskLike,
+    rows: Iterable[Sequence[Any]],
+    options: CallOptions | None,
+    offered: Offered,
+    given: Keys | None = None,
 ) -> Jobs:
     """Many calls of one task, by position only; ``offered`` as for `job_of`.
 
@@ -129,13 +139,41 @@ def jobs_of_one_task(
     payloads = [_seal(target, _arguments(row, target.name), {}) for row in rows]
     if options.task_id is not None:
         raise InvalidOption("task_id is for one job; submit_many makes an id for each")
-    return _jobs(new_ids(len(payloads)), payloads, [_spec(target, options)], options)
+    if options.idempotency_key is not None:
+        raise InvalidOption("idempotency_key is for one job; give submit_many keys=[…], one each")
+    jobs = _jobs(new_ids(len(payloads)), payloads, [_spec(target, options)], options)
+    return jobs if given is None else _with_keys(jobs, given)
+
+
+class Keys(NamedTuple):
+    """The idempotency keys of a `submit_many`, one for each job; None: that job has none."""
+
+    keys: list[str | None]
+    seconds: float | None
+    """How long they hold; None: a day."""
+
+
+def checked_keys(
+    keys: Iterable[str | None] | None, window: float | timedelta | None
+) -> Keys | None:
+    """``keys`` and ``idempotency_window`` of a `submit_many`, if there are any.
+
+    Raises:
+        InvalidOption: a value that one of them cannot have.
+    """
+    if keys is None:
+        if window is not None:
+            raise InvalidOption("idempotency_window says how long keys hold; give keys too")
+        return None
+    if isinstance(keys, str):
+        raise InvalidOption("keys is a list of idempotency keys, one for each job, not text")
+    return Keys([None if key is None else check_key(key) for key in keys], window_seconds(window))
 
 
 def _jobs(ids: list[bytes], payloads: list[bytes], specs: list[Spec], options: CallOptions) -> Jobs:
     if options is DEFAULT_CALL:
         return Jobs(ids, payloads, specs)
-    wall = wall_seconds()
+    wall, key = wall_seconds(), options.idempotency_key
     ready_at, expires_at = options.ready_at(wall), options.expires_at(wall)
     return Jobs(
         ids,
@@ -143,28 +181,45 @@ def _jobs(ids: list[bytes], payloads: list[bytes], specs: list[Spec], options: C
         specs,
         ready_at=None if ready_at is None else [ready_at] * len(ids),
         expires_at=None if expires_at is None else [expires_at] * len(ids),
+        keys=None if key is None else [key],
+        key_seconds=None if key is None else window_seconds(options.idempotency_window),
     )
 
 
-def jobs_of_calls(calls: Iterable[Call], offered: Offered) -> Jobs:
+def _with_keys(jobs: Jobs, given: Keys) -> Jobs:
+    if len(given.keys) != len(jobs.ids):
+        raise InvalidOption(f"keys has {len(given.keys)} for {len(jobs.ids)} jobs; give one each")
+    return jobs._replace(keys=given.keys, key_seconds=given.seconds)
+
+
+def jobs_of_calls(calls: Iterable[Call], offered: Offered, given: Keys | None = None) -> Jobs:
     """Many calls of any tasks; ``offered`` as for `job_of`.
 
     Raises:
         CallerError: anything that cannot be sent.
     """
-    ones = [job_of(one, offered) for one in calls]
+    ones = [job_of(one, offered, keyed=given is not None) for one in calls]
     specs: dict[Spec, int] = {}
     which = [specs.setdefault(one.specs[0], len(specs)) for one in ones]
     ready_at = [None if one.ready_at is None else one.ready_at[0] for one in ones]
     expires_at = [None if one.expires_at is None else one.expires_at[0] for one in ones]
-    return Jobs(
+    if given is not None and any(one.keys is not None for one in ones):
+        raise InvalidOption("keys are given twice: in the options of a call, and in keys=[…]")
+    keys = [None if one.keys is None else one.keys[0] for one in ones]
+    windows = {one.key_seconds for one in ones if one.keys is not None}
+    if len(windows) > 1:
+        raise InvalidOption("the keys of one submit_many have one idempotency_window")
+    jobs = Jobs(
         ids=[one.ids[0] for one in ones],
         payloads=[one.payloads[0] for one in ones],
         specs=list(specs),
         which=which if len(specs) > 1 else None,
         ready_at=ready_at if any(at is not None for at in ready_at) else None,
         expires_at=expires_at if any(at is not None for at in expires_at) else None,
+        keys=keys if windows else None,
+        key_seconds=windows.pop() if windows else None,
     )
+    return jobs if given is None else _with_keys(jobs, given)
 
 
 def check_group(jobs: Jobs) -> None:

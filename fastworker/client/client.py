@@ -9,19 +9,20 @@ from typing import Any, TypeVar
 import anyio
 
 from fastworker.client.ambient import calling_job
-from fastworker.client.base import ClientBase
 from fastworker.client.calls import (
     Call,
     TaskLike,
     check_group,
     check_options,
+    checked_keys,
     chosen,
     job_of,
     jobs_of_calls,
     jobs_of_one_task,
 )
-from fastworker.client.connection import Connection
+from fastworker.client.dead import DeadLetterCalls
 from fastworker.client.handles import CancelOutcome, CancelResult, TaskHandle
+from fastworker.client.queues import QueueCalls
 from fastworker.client.results import Watched, value_of, view_to_result
 from fastworker.client.streaming import stream_handles
 from fastworker.client.submissions import Jobs, Submission
@@ -29,7 +30,7 @@ from fastworker.core.ids import id_bytes, id_text
 from fastworker.core.records import JobView, TaskPriority, TaskResult, TaskStatus
 from fastworker.errors import CallerError, ProtocolError, UnknownJob
 from fastworker.options import CallOptions
-from fastworker.wire.messages import Cancel, Cancelled, Fetch, Fetched, Query, Report
+from fastworker.wire.messages import Cancel, Cancelled, Fetch, Fetched
 from fastworker.wire.views import map_to_view
 
 R = TypeVar("R")
@@ -60,7 +61,7 @@ class BoundOptions:
         return await self._client._submit(call, watch=True)
 
 
-class Client(ClientBase):
+class Client(DeadLetterCalls, QueueCalls):
     """A connection to the control plane, for any number of concurrent callers of one event loop.
 
     ::
@@ -193,7 +194,7 @@ class Client(ClientBase):
         connection = self._usable()
         submission, watched = self._prepare(job_of(call, connection.offers.parameters), watch=watch)
         await connection.accept(submission, watched)
-        return self._accepted(connection, submission, watched)[0]
+        return self._accepted(submission, watched)[0]
 
     def _prepare(
         self, jobs: Jobs, *, watch: bool, grouped: bool = False
@@ -209,17 +210,15 @@ class Client(ClientBase):
             return submission, [Watched(job_id) for job_id in jobs.ids]
         return submission, self._watches.add_new(jobs.ids)
 
-    def _accepted(
-        self, connection: Connection, submission: Submission, watched: list[Watched]
-    ) -> list[TaskHandle[Any]]:
+    def _accepted(self, submission: Submission, watched: list[Watched]) -> list[TaskHandle[Any]]:
         """Handles of accepted jobs; where an older job holds, of that one."""
-        for index, held in submission.existing.items():
-            if held != watched[index].id:
-                self._watches.remove([watched[index]])
-                watched[index] = self._watches.find(held)
-                if submission.watch:
-                    connection.subscribe([watched[index]])
-        return [TaskHandle(self, one) for one in watched]
+        if not submission.existing:
+            return [TaskHandle(self, one) for one in watched]
+        ids = submission.jobs.ids
+        return [
+            TaskHandle(self, one, deduplicated=one.id != ids[index])
+            for index, one in enumerate(watched)
+        ]
 
     # --- many ------------------------------------------------------------------------------
 
@@ -228,6 +227,9 @@ class Client(ClientBase):
         calls: TaskLike | Iterable[Call],
         args: Iterable[Sequence[Any]] | None = None,
         /,
+        *,
+        keys: Iterable[str | None] | None = None,
+        idempotency_window: float | timedelta | None = None,
         **options: Any,
     ) -> list[TaskHandle[Any]]:
         """Submit up to 10,000 jobs or 8 MiB of arguments: all are accepted, or none.
@@ -235,29 +237,34 @@ class Client(ClientBase):
         ``submit_many("add", [(1, 2), (3, 4)], queue="sums")`` is one task with many arguments;
         ``submit_many([call("add", 1, 2), call("mail", "x")])`` is any tasks.
 
+        Args:
+            keys: an idempotency key for each job, or None for those without.
+            idempotency_window: for how long the keys hold at least; see `options`.
+
         Raises:
             InvalidOption: too many for one transaction; use `submit_stream`.
             others: as for `delay`; ``.task_id`` is that of the first job.
         """
         connection = self._usable()
         offered = connection.offers.parameters
+        given = checked_keys(keys, idempotency_window)
         if args is not None:
             if isinstance(calls, Iterable) and not isinstance(calls, str):
                 raise CallerError("submit_many(task, arguments): the first is a task or its name")
             check_options(options)
-            jobs = jobs_of_one_task(calls, args, chosen(calls, **options), offered)
+            jobs = jobs_of_one_task(calls, args, chosen(calls, **options), offered, given)
         elif isinstance(calls, str) or not isinstance(calls, Iterable):
             raise CallerError("submit_many(task, arguments) needs the arguments of each job")
         elif options:
             raise CallerError("options go into each Call: call(...)._replace(options=...)")
         else:
-            jobs = jobs_of_calls(calls, offered)
+            jobs = jobs_of_calls(calls, offered, given)
         if not jobs.ids:
             return []
         check_group(jobs)
         submission, watched = self._prepare(jobs, watch=True, grouped=True)
         await connection.accept(submission, watched)
-        return self._accepted(connection, submission, watched)
+        return self._accepted(submission, watched)
 
     def submit_stream(
         self, calls: Iterable[Call] | AsyncIterable[Call]
@@ -362,17 +369,10 @@ class Client(ClientBase):
         """
         rows = _rows(await self._query("jobs", filters or None), "jobs")
         for row in rows:
-            if isinstance(row.get("id"), bytes):
-                row["id"] = id_text(row["id"])
+            for name in ("id", "replay_of", "replayed_by"):
+                if isinstance(row.get(name), bytes):
+                    row[name] = id_text(row[name])
         return rows
-
-    async def _query(self, what: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
-        answer = await self._usable().ask(
-            lambda number: Query(number, what, options), timeout_seconds=self._submit_seconds
-        )
-        if not isinstance(answer, Report):
-            raise ProtocolError(f"the answer to Query is {type(answer).__name__}")
-        return answer.body
 
 
 def _rows(body: dict[str, Any], name: str) -> list[dict[str, Any]]:

@@ -72,23 +72,33 @@ class Desk:
         On cancellation it is not sent any more; if it was, it may be accepted all the same.
 
         Args:
-            watched: its jobs, if their ends are to be pushed.
+            watched: its jobs, if their ends are to be pushed; where an older job holds, it is put
+                in place.
 
         Raises:
             Rejected, Indeterminate, ControlPlaneUnavailable: by its deadline, or at a refusal.
         """
-        await self.wait_for_room(submission)
+        await self.wait_for_room(submission, watched)
         await self.wait_accepted(submission, watched, self.post(submission, watched))
 
-    async def wait_for_room(self, submission: Submission) -> None:
-        """Wait until the outbox has room for a submission, at most until its deadline."""
+    async def wait_for_room(self, submission: Submission, watched: list[Watched]) -> None:
+        """Wait until the outbox has room for a submission, at most until its deadline.
+
+        If that ends by an error or a cancellation, its jobs are not watched any more.
+        """
         jobs = len(submission.jobs.ids)
-        while not self.outbox.has_room(jobs, submission.size):
-            with anyio.move_on_after(submission.deadline - anyio.current_time()) as scope:
-                await self._room.wait()
-            if scope.cancelled_caught:
-                raise submission.late_error("the client's outbox is full of unsent submissions")
-        self._check_usable()
+        has_room = False
+        try:
+            while not self.outbox.has_room(jobs, submission.size):
+                with anyio.move_on_after(submission.deadline - anyio.current_time()) as scope:
+                    await self._room.wait()
+                if scope.cancelled_caught:
+                    raise submission.late_error("the client's outbox is full of unsent submissions")
+            self._check_usable()
+            has_room = True
+        finally:
+            if not has_room:
+                self._unwatch(watched)
 
     async def wait_accepted(
         self, submission: Submission, watched: list[Watched], done: anyio.Event
@@ -105,8 +115,15 @@ class Desk:
         """Forget a submission; if it is accepted already, nothing happens."""
         self.outbox.abandon(submission)
         if submission.error is not None:
-            self.watches.remove(watched)
+            self._unwatch(watched)
             self._after_answers()
+
+    def _unwatch(self, watched: list[Watched]) -> None:
+        """Nothing comes for these by their submission; whoever waits all the same asks for it."""
+        waited_for = self.watches.remove(watched)
+        for job in waited_for:
+            job.subscribed = True
+        self._watch([job.id for job in waited_for])
 
     def post(self, submission: Submission, watched: list[Watched]) -> anyio.Event:
         """Hand in a submission; the event is set when its ``error`` (or None) is final."""
@@ -115,11 +132,14 @@ class Desk:
         def on_done() -> None:
             # Here and not in the caller, who runs later: a connection that is lost in between
             # must know what to watch again.
-            if submission.error is None and submission.watch:
-                for job in watched:
-                    job.subscribed = True
-                if submission.resent:  # its end may have been pushed to the connection before
-                    self._watch([job.id for job in watched if job.ending is None])
+            if submission.error is None:
+                older = self._take_older(submission, watched) if submission.existing else []
+                if submission.watch:
+                    self.subscribe(older)
+                    for job in watched:
+                        job.subscribed = True
+                    if submission.resent:  # its end may have been pushed to the connection before
+                        self._watch([job.id for job in watched if job.ending is None])
             done.set()
 
         submission.on_done = on_done
@@ -127,6 +147,16 @@ class Desk:
         self._check_alarm()
         self._wake.set()
         return done
+
+    def _take_older(self, submission: Submission, watched: list[Watched]) -> list[Watched]:
+        """Where an older job holds, put it in the place of the one that will never be."""
+        older: list[Watched] = []
+        for index, holder in submission.existing.items():
+            if holder != watched[index].id:
+                self.watches.remove([watched[index]])
+                watched[index] = self.watches.find(holder)
+                older.append(watched[index])
+        return older
 
     async def ask(self, build: Callable[[int], m.Message], *, timeout_seconds: float) -> m.Message:
         """Ask and wait for the answer.

@@ -54,11 +54,13 @@ class TaskHandle(Generic[R]):
     Results are kept here once they have arrived: reading them again costs nothing.
     """
 
-    __slots__ = ("_client", "_watched")
+    __slots__ = ("_client", "_watched", "deduplicated")
 
-    def __init__(self, client: Client, watched: Watched) -> None:
+    def __init__(self, client: Client, watched: Watched, *, deduplicated: bool = False) -> None:
         self._client = client
         self._watched = watched
+        self.deduplicated = deduplicated
+        """Whether an older job holds the idempotency key: this is a handle of that one."""
 
     @property
     def id(self) -> str:

@@ -108,6 +108,7 @@ class Outbox:
     def _take_singles(self) -> None:
         first = self._queue[0]
         sent, watch, parent = first.sent, first.watch, first.parent
+        key_seconds = first.jobs.key_seconds
         rows: list[Submission] = []
         size = 0
         while self._queue and len(rows) < JOBS_PER_SUBMIT:
@@ -115,7 +116,12 @@ class Outbox:
             if row.stage is not Stage.QUEUED:
                 self._queue.popleft()
                 continue
-            alike = row.sent is sent and row.watch is watch and row.parent == parent
+            alike = (
+                row.sent is sent
+                and row.watch is watch
+                and row.parent == parent
+                and row.jobs.key_seconds == key_seconds
+            )
             if row.grouped or not alike or (rows and size + row.size > BYTES_PER_SUBMIT):
                 break
             size += row.size
@@ -156,6 +162,8 @@ class Outbox:
             watch=like.watch,
             parent=parent,
             parent_token=token,
+            keys=jobs.keys,
+            key_seconds=jobs.key_seconds,
         )
 
     def connection_lost(self) -> None:
@@ -176,11 +184,11 @@ class Outbox:
 
     def submitted(self, answer: Submitted, *, now: float) -> None:
         """Take the answer to a `Submit`; answers to what is no longer waited for are passed."""
+        existing = {_index(row[0]): row[1] for row in answer.existing or ()}
         refusals = {
-            _index(row[0]): Refusal(str(row[1]), str(row[2]), _seconds(row[3]))
+            _index(row[0]): _refusal(row, existing.get(_index(row[0])))
             for row in answer.refused or ()
         }
-        existing = {_index(row[0]): row[1] for row in answer.existing or ()}
         row = 0
         for part in self._in_flight.pop(answer.request, ()):
             refusal = None
@@ -189,7 +197,7 @@ class Outbox:
                 refusal = next((refusals[r] for r in rows if r in refusals), None)
                 for r in rows:
                     held = existing.get(r)
-                    if isinstance(held, bytes):
+                    if isinstance(held, bytes) and r not in refusals:
                         part.submission.existing[part.first + r - row] = held
             row += part.size
             self._part_answered(part.submission, refusal, now=now)
@@ -284,6 +292,7 @@ def _merged(rows: list[Submission]) -> Jobs:
     which = [specs.setdefault(row.jobs.specs[0], len(specs)) for row in rows]
     ready_at = [row.jobs.ready_at[0] if row.jobs.ready_at else None for row in rows]
     expires_at = [row.jobs.expires_at[0] if row.jobs.expires_at else None for row in rows]
+    keyed = any(row.jobs.keys for row in rows)
     return Jobs(
         ids=[row.jobs.ids[0] for row in rows],
         payloads=[row.jobs.payloads[0] for row in rows],
@@ -291,6 +300,8 @@ def _merged(rows: list[Submission]) -> Jobs:
         which=which if len(specs) > 1 else None,
         ready_at=ready_at if any(at is not None for at in ready_at) else None,
         expires_at=expires_at if any(at is not None for at in expires_at) else None,
+        keys=[row.jobs.keys[0] if row.jobs.keys else None for row in rows] if keyed else None,
+        key_seconds=rows[0].jobs.key_seconds,
     )
 
 
@@ -308,6 +319,8 @@ def _cut(jobs: Jobs, first: int, end: int) -> Jobs:
         which=which,
         ready_at=None if jobs.ready_at is None else jobs.ready_at[first:end],
         expires_at=None if jobs.expires_at is None else jobs.expires_at[first:end],
+        keys=None if jobs.keys is None else jobs.keys[first:end],
+        key_seconds=jobs.key_seconds,
     )
 
 
@@ -322,6 +335,12 @@ def _ranges(payloads: Iterable[bytes]) -> Iterator[tuple[int, int]]:
             first, size = index, 0
         size += len(payload)
     yield first, index + 1
+
+
+def _refusal(row: list[object], existing: object) -> Refusal:
+    _, code, message, retry_after = row
+    holder = existing if isinstance(existing, bytes) else None
+    return Refusal(str(code), str(message), _seconds(retry_after), holder)
 
 
 def _index(value: object) -> int:

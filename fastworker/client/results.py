@@ -32,7 +32,7 @@ class Ending(NamedTuple):
 class Watched:
     """One job whose end somebody may wait for."""
 
-    __slots__ = ("_listeners", "ending", "gone", "id", "subscribed")
+    __slots__ = ("_listeners", "ending", "gone", "holders", "id", "subscribed")
 
     def __init__(self, job_id: bytes) -> None:
         self.id = job_id
@@ -40,7 +40,14 @@ class Watched:
         self.gone: type[UnknownJob] | type[ResultExpired] | None = None
         self.subscribed = False
         """Whether the control plane has accepted it and been asked to push its end."""
+        self.holders = 1
+        """Submissions under this id, and whoever asked for its end, while it is registered."""
         self._listeners: list[Callable[[], None]] | None = None
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether anybody wants to be told of its end."""
+        return bool(self._listeners)
 
     @property
     def settled(self) -> bool:
@@ -94,20 +101,42 @@ class Watches:
         return found is watched
 
     def add_new(self, ids: list[bytes]) -> list[Watched]:
-        """Make and register those of a submission."""
+        """Make and register those of a submission.
+
+        An id that was given, and is submitted again, has the one that is registered: what comes
+        is for both, and one of them can be given up without the other.
+        """
         made = [Watched(job_id) for job_id in ids]
         if self._by_id.keys().isdisjoint(ids):
             self._by_id.update(zip(ids, made, strict=True))
-        else:  # an id was given, and is submitted again
-            for watched in made:
-                self.add(watched)
+            return made
+        for index, watched in enumerate(made):
+            found = self._by_id.setdefault(watched.id, watched)
+            if found is not watched:
+                found.holders += 1
+                made[index] = found
         return made
 
-    def remove(self, jobs: Iterable[Watched]) -> None:
-        """Nothing will come for these; those not registered are passed over."""
+    def remove(self, jobs: Iterable[Watched]) -> list[Watched]:
+        """Submissions of these were given up; those not registered are passed over.
+
+        Returns:
+            Those that stay registered because their end is waited for, though nothing will come
+            for them unless it is asked for.
+        """
+        waited_for = []
         for watched in jobs:
-            if self._by_id.get(watched.id) is watched:
+            if self._by_id.get(watched.id) is not watched:
+                continue
+            watched.holders -= 1
+            if watched.holders > 0:
+                continue
+            if watched.is_waited_for:
+                watched.holders = 1
+                waited_for.append(watched)
+            else:
                 del self._by_id[watched.id]
+        return waited_for
 
     def finished(self, message: Finished) -> None:
         """Record what was pushed; ids that nobody holds are passed over."""

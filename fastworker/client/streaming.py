@@ -71,7 +71,7 @@ async def _each(calls: Iterable[Call] | AsyncIterable[Call]) -> AsyncGenerator[C
 async def _post(client: Client, call: Call) -> _Posted:
     connection = client._usable()
     submission, watched = client._prepare(job_of(call, connection.offers.parameters), watch=True)
-    await connection.wait_for_room(submission)
+    await connection.wait_for_room(submission, watched)
     return _Posted(submission, watched, connection.post(submission, watched))
 
 
@@ -79,7 +79,7 @@ async def _first(client: Client, posted: deque[_Posted]) -> TaskHandle[Any]:
     submission, watched, done = posted.popleft()
     connection = client._usable()
     await connection.wait_accepted(submission, watched, done)
-    return client._accepted(connection, submission, watched)[0]
+    return client._accepted(submission, watched)[0]
 
 
 def batches(calls: Iterable[Call]) -> Iterator[list[Call]]:

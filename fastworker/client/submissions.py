@@ -30,6 +30,9 @@ class Jobs(NamedTuple):
     which: list[int] | None = None
     ready_at: list[float | None] | None = None
     expires_at: list[float | None] | None = None
+    keys: list[str | None] | None = None
+    key_seconds: float | None = None
+    """How long the keys hold; None: a day."""
 
 
 class Stage(enum.Enum):
@@ -114,6 +117,7 @@ class Submission:
         self.resent = self.sent
         self.sent = True
         self._unanswered = True
+        self.existing = {}
         self._parts_open = parts
         self._refusal = None
 

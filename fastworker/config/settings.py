@@ -178,6 +178,10 @@ class Settings:
             Seconds(LONGEST_KEPT_SECONDS), "how long failed and dead jobs are kept", "SECONDS"
         ),
     )
+    max_queued_jobs: int = field(
+        default=10_000_000,
+        metadata=_about(Whole(1, MOST_KEPT), "how many ready jobs may wait", "N"),
+    )
     token: str | None = field(
         default=None,
         repr=False,

@@ -63,7 +63,7 @@ def _ask_holder(
     job: JobRow,
     withdrawals: dict[bytes, WithdrawJobs],
 ) -> None:
-    pending = draft.memory.cancels.get(job.id)
+    pending = draft.pending_cancel(job.id)
     if pending is None:
         pending = draft.memory.cancels[job.id] = PendingCancel(fact.reason or "cancelled")
     if not any(waiting == (fact, index) for waiting in pending.waiting):
@@ -79,7 +79,7 @@ def settle_withdrawals(draft: Draft, fact: Withdrawals, now: Now) -> None:
     session = draft.memory.sessions.get(fact.session)
     settled: list[Command] = []
     for index, job_id in enumerate(fact.ids):
-        pending = draft.memory.cancels.get(job_id)
+        pending = draft.pending_cancel(job_id)
         job = draft.job(job_id)
         if (
             job is None
@@ -96,7 +96,7 @@ def settle_withdrawals(draft: Draft, fact: Withdrawals, now: Now) -> None:
             settled += [
                 SettleCancel(request, number, "running") for request, number in pending.waiting
             ]
-            draft.settled_cancels.append(job_id)
+            draft.settled_cancels[job_id] = pending
     draft.commands.extend(settled)
     given = [token for token, taken in zip(fact.tokens, fact.taken, strict=True) if taken]
     if given:

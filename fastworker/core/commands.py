@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from fastworker.core.facts import CancelRequest, Registration, Submission, WatchRequest
+from fastworker.core.facts import CancelRequest, QueuePause, Registration, Submission, WatchRequest
 from fastworker.core.records import FinishRow, JobRow
 
 
@@ -16,6 +16,8 @@ class Refusal:
     index: int
     code: str
     message: str
+    retry_after: float = 0.0
+    """Seconds; 0: not said."""
 
 
 @dataclass(slots=True)
@@ -28,6 +30,10 @@ class AnswerSubmission:
     fact: Submission
     refused: list[Refusal] = field(default_factory=list)
     ended: list[FinishRow] = field(default_factory=list)
+    existing: list[tuple[int, bytes]] = field(default_factory=list)
+    """(index, id) where an idempotency key gave an older job, or is in conflict with it."""
+    older: list[bytes] = field(default_factory=list)
+    """Those of ``existing`` that go on, for a submission that watches."""
 
 
 @dataclass(slots=True)
@@ -93,6 +99,13 @@ class AnswerWatch:
 
 
 @dataclass(slots=True)
+class AnswerPause:
+    """The pause or its end is stored."""
+
+    fact: QueuePause
+
+
+@dataclass(slots=True)
 class AnnounceRoster:
     """The set of subworkers or of their tasks has changed."""
 
@@ -106,5 +119,6 @@ Command: TypeAlias = (
     | WithdrawJobs
     | SettleCancel
     | AnswerWatch
+    | AnswerPause
     | AnnounceRoster
 )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from fastworker.core import cancels, leases, outcomes, submissions
-from fastworker.core.commands import AnswerWatch, Command
+from fastworker.core.commands import AnswerPause, AnswerWatch, Command
 from fastworker.core.facts import (
     CancelRequest,
     CapacityChange,
@@ -19,6 +19,7 @@ from fastworker.core.facts import (
     Fact,
     Handbacks,
     Outcomes,
+    QueuePause,
     Registration,
     Renewals,
     Starts,
@@ -26,11 +27,11 @@ from fastworker.core.facts import (
     WatchRequest,
     Withdrawals,
 )
-from fastworker.core.handout import capable_sessions, hand_out
+from fastworker.core.handout import capable_sessions, free_alone, hand_out
 from fastworker.core.lanes import Lane
-from fastworker.core.memory import Draft, Memory
+from fastworker.core.memory import MAX_QUEUED_JOBS, Draft, Memory
 from fastworker.core.questions import Known, Questions, RefillQuestion, Snapshot
-from fastworker.core.records import JobRow, Now, Saves, TaskStatus
+from fastworker.core.records import DEFAULT_TENANT, JobRow, Now, PauseRow, Saves, TaskStatus
 
 LONGEST_NAP_PARTS: Final = 6
 """The loop wakes at least six times a lease, so that its own pauses are noticed."""
@@ -60,10 +61,19 @@ class Dispatcher:
         snapshot: what the store held at start.
         now: the moment of the start; leases found in the store get one whole lease of grace.
         lease_seconds: how long a subworker may be silent.
+        max_queued_jobs: at this many ready jobs new ones are refused.
     """
 
-    def __init__(self, snapshot: Snapshot, now: Now, *, lease_seconds: float) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        now: Now,
+        *,
+        lease_seconds: float,
+        max_queued_jobs: int = MAX_QUEUED_JOBS,
+    ) -> None:
         self.memory = Memory(snapshot)
+        self.memory.max_queued_jobs = max_queued_jobs
         self.lease_seconds = lease_seconds
         self._last_turn = now.monotonic
         leases.adopt_running(self.memory, snapshot, lease_until=now.monotonic + lease_seconds)
@@ -86,11 +96,15 @@ class Dispatcher:
             suspicious: ask about every submitted id, also those said to be new.
         """
         asked = Questions()
+        # What is refused for lack of room must not be stored already.
+        suspicious = suspicious or self._is_short_of_room(facts)
         for fact in facts:
             match fact:
                 case Submission():
                     if suspicious or not fact.first_try:
                         self._ask(asked, fact.ids)
+                    if fact.keys is not None:
+                        asked.keys += submissions.key_names(fact)
                 case CancelRequest() | WatchRequest() | Outcomes():
                     self._ask(asked, fact.ids)
                 case _:
@@ -105,7 +119,18 @@ class Dispatcher:
         return asked
 
     def _wants_refill(self, lane: Lane) -> bool:
-        return lane.refill_limit() > 0 and bool(capable_sessions(self.memory, lane))
+        return (
+            lane.refill_limit() > 0
+            and not self._is_paused(lane)
+            and bool(capable_sessions(self.memory, lane))
+        )
+
+    def _is_paused(self, lane: Lane) -> bool:
+        return (lane.key.tenant, lane.key.queue) in self.memory.paused
+
+    def _is_short_of_room(self, facts: Sequence[Fact]) -> bool:
+        jobs = sum(len(fact.ids) for fact in facts if isinstance(fact, Submission))
+        return jobs > 0 and jobs > self.memory.room()
 
     def _ask(self, asked: Questions, ids: Sequence[bytes]) -> None:
         jobs, recent = self.memory.jobs, self.memory.recent
@@ -176,6 +201,8 @@ class Dispatcher:
                 _answer_watch(draft, fact, known)
             case Renewals():
                 leases.renew(self.memory, fact, now, lease_seconds=self.lease_seconds)
+            case QueuePause():
+                _pause_queue(draft, fact)
             case _:
                 assert_never(fact)
 
@@ -185,18 +212,40 @@ class Dispatcher:
         """A ready or leased job, if memory holds it."""
         return self.memory.jobs.get(job_id)
 
-    def why_waiting(self, task: str, queue: str, status: TaskStatus) -> str | None:
-        """Why a job that has not started waits, in words; None if it does not wait."""
+    def why_waiting(
+        self,
+        task: str,
+        queue: str,
+        status: TaskStatus,
+        *,
+        job_id: bytes | None = None,
+        attempts: int = 0,
+        tenant: str = DEFAULT_TENANT,
+    ) -> str | None:
+        """Why a job that has not started waits, in words; None if it does not wait.
+
+        Args:
+            job_id: tells, where memory holds the job, whether it must run alone.
+            attempts: tells a retry from a job that was put off by its submitter.
+        """
         if status is TaskStatus.SCHEDULED:
-            return "it is scheduled for later"
+            return "it failed and is tried again later" if attempts else "it is scheduled for later"
         if status is not TaskStatus.QUEUED:
             return None
+        if (tenant, queue) in self.memory.paused:
+            return f"queue {queue!r} is paused"
         if not any(session.can_run(task, queue) for session in self.memory.sessions.values()):
             return (
                 f"no connected subworker serves queue {queue!r} and knows task {task!r}; "
                 "start one with --task-modules naming the module that defines it"
             )
+        job = self.memory.jobs.get(job_id) if job_id is not None else None
+        if job is not None and job.deaths and self._quarantine_is_full(job):
+            return "it runs alone after a crash and another such job is running"
         return "all slots of the subworkers that can run it are taken"
+
+    def _quarantine_is_full(self, job: JobRow) -> bool:
+        return free_alone(self.memory, self.memory.lanes_by_number[job.lane]) is None
 
     def has_unserved_jobs(self, tasks: Container[str] | None = None) -> bool:
         """Whether a job is ready that no connected subworker (the local one apart) can run.
@@ -206,10 +255,19 @@ class Dispatcher:
         """
         return any(
             lane.depth > 0
+            and not self._is_paused(lane)
             and (tasks is None or lane.key.task in tasks)
             and all(session.local for session in capable_sessions(self.memory, lane))
             for lane in self.memory.lanes.values()
         )
+
+
+def _pause_queue(draft: Draft, fact: QueuePause) -> None:
+    queue = fact.tenant, fact.queue
+    if draft.pauses.get(queue, queue in draft.memory.paused) is not fact.paused:
+        draft.pauses[queue] = fact.paused
+        draft.saves.pauses.append(PauseRow(*queue, fact.paused))
+    draft.commands.append(AnswerPause(fact))
 
 
 def _answer_watch(draft: Draft, fact: WatchRequest, known: Known) -> None:

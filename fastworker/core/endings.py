@@ -55,12 +55,12 @@ def end_job(
                 attempts=0,
             )
         )
-    pending = draft.memory.cancels.get(job.id)
+    pending = draft.pending_cancel(job.id)
     if pending is not None:
         outcome = "cancelled" if status is TaskStatus.CANCELLED else "finished_first"
         for request, index in pending.waiting:
             draft.commands.append(SettleCancel(request, index, outcome))
-        draft.settled_cancels.append(job.id)
+        draft.settled_cancels[job.id] = pending
 
 
 def announce(commands: list[Command], row: FinishRow) -> None:

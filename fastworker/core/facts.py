@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from fastworker.core.records import Failure, JobOptions, TaskStatus
 
@@ -46,6 +46,11 @@ class Submission:
     watch: bool = False
     atomic: bool = False
     tenant: str = "default"
+    keys: Sequence[str | None] | None = None
+    """Idempotency keys."""
+    key_seconds: float = 86_400.0
+    replays: Sequence[int] | None = None
+    """Job keys of the dead letters that these jobs repeat."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +65,15 @@ class Outcomes:
     started_at: Sequence[float | None]
     finished_at: Sequence[float]
     failures: dict[int, Failure] = field(default_factory=dict)
+    retries: dict[int, Retry] = field(default_factory=dict)
+
+
+class Retry(NamedTuple):
+    """What the task's policy asks for after a failed attempt: again after so many seconds."""
+
+    delay: float
+    counted: bool
+    budget: float | None
 
 
 @dataclass(slots=True, eq=False)
@@ -161,6 +175,16 @@ class Renewals:
     heard: dict[bytes, float]
 
 
+@dataclass(slots=True, eq=False)
+class QueuePause:
+    """Somebody wants a queue to hand out nothing, or to go on."""
+
+    origin: object
+    queue: str
+    paused: bool
+    tenant: str = "default"
+
+
 Fact: TypeAlias = (
     Submission
     | Outcomes
@@ -173,4 +197,5 @@ Fact: TypeAlias = (
     | CancelRequest
     | WatchRequest
     | Renewals
+    | QueuePause
 )

@@ -2,12 +2,16 @@
 
 Priorities are served one after another; among the lanes of one priority the job that has waited
 longest (smallest position) goes first; it goes to the least loaded subworker that can run it.
+
+A job under suspicion of having ended a runner goes alone: each subworker runs one at a time, in a
+runner of its own, beside all others. It needs no free slot, and nobody waits behind it.
 """
 
 from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
+from typing import Final
 
 from fastworker.core.commands import AssignJobs
 from fastworker.core.endings import end_job
@@ -17,7 +21,10 @@ from fastworker.core.records import JobRow, Now, TaskPriority, TaskStatus
 from fastworker.core.sessions import Session
 
 _RUNNING = TaskStatus.RUNNING
-_QUEUED = TaskStatus.QUEUED
+
+SUSPECTS_AHEAD: Final = 100
+"""Suspects that a subworker holds; it runs one at a time, but one that waits for another lets it
+pass. With one at a time handed out, a suspect that waits for a suspect would wait for ever."""
 
 
 def capable_sessions(memory: Memory, lane: Lane) -> list[Session]:
@@ -93,7 +100,10 @@ class _Targets:
 def hand_out(draft: Draft, now: Now) -> None:
     """Lease ready jobs to free slots and stage their assignments."""
     by_priority: dict[int, list[Lane]] = {}
+    paused = draft.memory.paused or draft.pauses
     for lane in draft.all_lanes():
+        if paused and draft.is_paused(lane.key):
+            continue
         by_priority.setdefault(lane.key.priority, []).append(lane)
     for priority in sorted(by_priority, reverse=True):
         _hand_out_priority(draft, by_priority[priority], priority, now)
@@ -104,7 +114,7 @@ def _hand_out_priority(draft: Draft, lanes: list[Lane], priority: int, now: Now)
     shared: dict[tuple[bytes, int], _Target] = {}
     for lane in lanes:
         view = draft.lane_draft(lane)
-        head = next_ready(draft, view, now)
+        head = _next_ready(draft, view, now)
         if head is None:
             continue
         sessions = capable_sessions(draft.memory, lane)
@@ -121,27 +131,75 @@ def _hand_out_priority(draft: Draft, lanes: list[Lane], priority: int, now: Now)
             continue
         view.pop(job)
         _lease(draft, job, *choice, priority, batches)
-        head = next_ready(draft, view, now)
+        head = _next_ready(draft, view, now)
         if head is None:
             heapq.heappop(heads)
         else:
             heapq.heapreplace(heads, (head.position or 0, number, view, targets, head))
+    _hand_out_alone(draft, lanes, priority, now, batches)
     draft.commands.extend(batches.values())
 
 
-def next_ready(draft: Draft, view: LaneDraft, now: Now) -> JobRow | None:
-    """The job in front of a lane, leaving out what has ended or passed its deadline."""
+def _next_ready(draft: Draft, view: LaneDraft, now: Now) -> JobRow | None:
+    """The job in front of a lane, leaving out what has ended or must run alone."""
     while (entry := view.peek()) is not None:
-        current = draft.job(entry.id)
-        if current is None or current.status is not _QUEUED or current.position != entry.position:
-            view.pop(entry)
-            continue
-        if entry.expires_at is not None and entry.expires_at <= now.wall:
-            view.pop(entry)
-            end_job(draft, entry, TaskStatus.EXPIRED, now, reason="its deadline passed")
-            continue
-        return entry
+        waits = _still_waits(draft, entry, now)
+        if waits and not entry.deaths:
+            return entry
+        view.pop(entry)
+        if waits:
+            view.park(entry)
     return None
+
+
+def _still_waits(draft: Draft, entry: JobRow, now: Now) -> bool:
+    """Whether an entry of a lane is still true; past its deadline it ends here."""
+    if draft.job(entry.id) is not entry:
+        return False
+    if entry.expires_at is not None and entry.expires_at <= now.wall:
+        end_job(draft, entry, TaskStatus.EXPIRED, now, reason="its deadline passed")
+        return False
+    return True
+
+
+def _hand_out_alone(
+    draft: Draft, lanes: list[Lane], priority: int, now: Now, batches: dict[bytes, AssignJobs]
+) -> None:
+    """Lease parked jobs of one priority to the subworkers that have the fewest of their kind."""
+    heads: list[tuple[int, int, LaneDraft]] = []
+    for lane in lanes:
+        view = draft.lane_draft(lane)
+        if view.parked:
+            heads.append((view.parked[0][0], lane.number, view))
+    heapq.heapify(heads)
+    while heads:
+        _, number, view = heads[0]
+        job = view.parked[0][2]
+        if not _still_waits(draft, job, now):
+            view.unpark()
+        elif (free := free_alone(draft.memory, view.lane)) is not None:
+            view.unpark()
+            _lease(draft, job, free, free.tasks[view.lane.key.task], priority, batches)
+        else:
+            heapq.heappop(heads)
+            continue
+        if view.parked:
+            heapq.heapreplace(heads, (view.parked[0][0], number, view))
+        else:
+            heapq.heappop(heads)
+
+
+def free_alone(memory: Memory, lane: Lane) -> Session | None:
+    """The least loaded subworker that can run a job of this lane alone now."""
+    task = lane.key.task
+    free = [
+        session
+        for session in capable_sessions(memory, lane)
+        if session.alone < SUSPECTS_AHEAD and session.pools[session.tasks[task]] > 0
+    ]
+    return min(
+        free, key=lambda session: (session.alone, session.load(session.tasks[task])), default=None
+    )
 
 
 def _lease(
@@ -167,11 +225,13 @@ def _lease(
         job.attempts + 1,
         job.deaths,
         None,
+        job.failures,
+        job.first_started_at,
         job.options,
         job.payload,
     )
     draft.move(job, without_payload(leased) if leased.payload is not None else leased, keep=True)
-    draft.hold(session, job.id, pool, priority)
+    draft.hold(session, job.id, pool, priority, job.deaths > 0)
     batch = batches.get(session.incarnation)
     if batch is None:
         urgent = priority > TaskPriority.NORMAL

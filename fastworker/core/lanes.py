@@ -22,7 +22,7 @@ REFILL_BELOW: Final = 2_500
 class Lane:
     """One line. Only `LaneDraft.apply` changes it."""
 
-    __slots__ = ("key", "number", "ready", "returned", "stored", "window_end")
+    __slots__ = ("key", "number", "parked", "ready", "returned", "stored", "window_end")
 
     def __init__(self, number: int, key: LaneKey, *, stored: int = 0) -> None:
         self.number = number
@@ -30,6 +30,9 @@ class Lane:
         self.ready: deque[JobRow] = deque()
         self.returned: list[tuple[int, int, JobRow]] = []
         """Heap of jobs that came back, by position; all within the window."""
+        self.parked: list[tuple[int, int, JobRow]] = []
+        """Heap of jobs that must run alone, taken out of the line so that nobody waits behind
+        them."""
         self.stored = stored
         """Ready jobs beyond the window, in the store only."""
         self.window_end = -1
@@ -37,7 +40,7 @@ class Lane:
     @property
     def depth(self) -> int:
         """About how many jobs are ready: entries that ended meanwhile leave with delay."""
-        return len(self.ready) + len(self.returned) + self.stored
+        return len(self.ready) + len(self.returned) + len(self.parked) + self.stored
 
     def refill_limit(self) -> int:
         """How many jobs the store should be asked for now; 0 for none."""
@@ -49,13 +52,14 @@ class Lane:
 class LaneDraft:
     """What one turn of the loop wants to do to a lane: memory follows only when it is stored."""
 
-    __slots__ = ("fresh", "lane", "returned", "stored", "taken", "window_end")
+    __slots__ = ("_parked", "fresh", "lane", "returned", "stored", "taken", "window_end")
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
         self.taken = 0
         self.fresh: deque[JobRow] = deque()
         self.returned: list[tuple[int, int, JobRow]] | None = None
+        self._parked: list[tuple[int, int, JobRow]] | None = None
         self.stored = lane.stored
         self.window_end = lane.window_end
 
@@ -125,6 +129,23 @@ class LaneDraft:
         else:
             self.fresh.popleft()
 
+    @property
+    def parked(self) -> list[tuple[int, int, JobRow]]:
+        """Heap of the jobs that must run alone; not to be changed."""
+        return self.lane.parked if self._parked is None else self._parked
+
+    def park(self, job: JobRow) -> None:
+        """Put aside a job that must run alone, which `pop` has taken out of the line."""
+        if self._parked is None:
+            self._parked = list(self.lane.parked)
+        heapq.heappush(self._parked, (job.position or 0, job.token, job))
+
+    def unpark(self) -> JobRow:
+        """Take the one that has waited longest."""
+        if self._parked is None:
+            self._parked = list(self.lane.parked)
+        return heapq.heappop(self._parked)[2]
+
     def apply(self) -> None:
         """Make it so."""
         lane = self.lane
@@ -133,5 +154,7 @@ class LaneDraft:
         lane.ready.extend(self.fresh)
         if self.returned is not None:
             lane.returned = self.returned
+        if self._parked is not None:
+            lane.parked = self._parked
         lane.stored = self.stored
         lane.window_end = self.window_end

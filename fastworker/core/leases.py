@@ -13,9 +13,9 @@ from fastworker.core.commands import (
 )
 from fastworker.core.facts import CapacityChange, Disconnection, Registration, Renewals
 from fastworker.core.memory import Draft, Memory
-from fastworker.core.outcomes import requeue
 from fastworker.core.questions import Snapshot
-from fastworker.core.records import Now, TaskStatus
+from fastworker.core.records import Now, TaskStatus, WorkerRow
+from fastworker.core.returns import requeue
 from fastworker.core.sessions import Session
 
 
@@ -28,7 +28,8 @@ def adopt_running(memory: Memory, snapshot: Snapshot, *, lease_until: float) -> 
         session = memory.sessions.get(job.session)
         if session is None:
             session = memory.sessions[job.session] = Session(job.session, lease_until)
-        session.hold(job.id, 0, memory.lanes_by_number[job.lane].key.priority)
+        priority = memory.lanes_by_number[job.lane].key.priority
+        session.hold(job.id, 0, priority, job.deaths > 0)
 
 
 def register(draft: Draft, fact: Registration, now: Now, *, lease_seconds: float) -> None:
@@ -50,6 +51,8 @@ def register(draft: Draft, fact: Registration, now: Now, *, lease_seconds: float
             draft.release(session, job_id)
             if job is not None and job.status is TaskStatus.RUNNING:
                 requeue(draft, job, now, reason="unsent", started=False)
+    row = WorkerRow(fact.session, fact.label, fact.host, fact.pid, now.wall)
+    draft.saves.workers.append(row)
     draft.commands.append(AnswerRegistration(fact, stale))
     cancelled = [job_id for job_id in session.held if job_id in memory.cancels]
     if cancelled:
@@ -71,7 +74,7 @@ def _keeps(draft: Draft, session: Session, job_id: bytes, token: int) -> bool:
     lane = draft.lane_of(job).lane.key
     pool = session.tasks.get(lane.task, 0)
     draft.release(session, job_id)
-    draft.hold(session, job_id, pool, lane.priority)
+    draft.hold(session, job_id, pool, lane.priority, job.deaths > 0)
     return True
 
 

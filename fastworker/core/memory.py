@@ -19,10 +19,10 @@ from fastworker.core.questions import Snapshot
 from fastworker.core.records import (
     FinishRow,
     JobRow,
+    KeyRow,
     LaneKey,
     LaneRow,
     Saves,
-    TaskStatus,
 )
 from fastworker.core.sessions import Session
 from fastworker.core.states import MOVES, check_move
@@ -35,6 +35,9 @@ RECENT_RESULT_BYTES: Final = 64 * 1024 * 1024
 
 NUMBERS_AHEAD: Final = 100_000
 """Keys and tokens reserved with one write; a restart skips at most this many."""
+
+MAX_QUEUED_JOBS: Final = 10_000_000
+"""Ready jobs that may wait in the store: some gigabytes, and days of work."""
 
 WINDOW_PAYLOAD_BYTES: Final = 64 * 1024 * 1024
 """Arguments held in memory with waiting jobs; beyond it they are read at hand-out."""
@@ -87,12 +90,15 @@ class Memory:
         self.early_cancels: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
         """Cancels that overtook their submission: until when (monotonic), and why."""
         self.payload_bytes = 0
+        self.max_queued_jobs = MAX_QUEUED_JOBS
         self.next_key = snapshot.key_ceiling + 1
         self.key_ceiling = snapshot.key_ceiling
         self.next_token = snapshot.token_ceiling + 1
         self.token_ceiling = snapshot.token_ceiling
         self.next_due_at = snapshot.next_due_at
         self.callbacks_made = 0
+        self.paused: set[tuple[str, str]] = set(snapshot.paused)
+        """(tenant, queue) of those that hand out nothing."""
         for number, key in snapshot.lanes:
             self.add_lane(Lane(number, key, stored=snapshot.queued.get(number, 0)))
         self.next_lane = max((row.lane for row in snapshot.lanes), default=0) + 1
@@ -100,6 +106,10 @@ class Memory:
     def add_lane(self, lane: Lane) -> None:
         self.lanes[lane.key] = lane
         self.lanes_by_number[lane.number] = lane
+
+    def room(self) -> int:
+        """About how many more jobs may wait, as `Lane.depth` counts them; goes over all lanes."""
+        return self.max_queued_jobs - sum(lane.depth for lane in self.lanes.values())
 
 
 class Draft:
@@ -112,16 +122,23 @@ class Draft:
         self.inserted: dict[bytes, JobRow] = {}
         self.changed: dict[bytes, JobRow] = {}
         self.finished: dict[bytes, FinishRow] = {}
+        self.keys: dict[tuple[str, str, str], KeyRow] = {}
+        """Idempotency keys that this turn gives out, by tenant, task and key."""
+        self.room: int | None = None
+        """How many more jobs may be accepted; None until somebody has looked."""
+        self.used_early_cancels: list[bytes] = []
         self._jobs: dict[bytes, JobRow | None] = {}
+        self.pauses: dict[tuple[str, str], bool] = {}
+        """Queues paused (True) or resumed in this turn, by tenant and name."""
         self._lane_drafts: dict[int, LaneDraft] = {}
         self._new_lanes: dict[LaneKey, Lane] = {}
-        self._credit: list[tuple[Session, bytes, tuple[int, int] | None]] = []
+        self._credit: list[tuple[Session, bytes, tuple[int, int, bool] | None]] = []
         """Session, job, and what was counted before; None: the job was not."""
         self.next_key = memory.next_key
         self.next_token = memory.next_token
         self.next_due_at = memory.next_due_at
         self.payload_bytes = memory.payload_bytes
-        self.settled_cancels: list[bytes] = []
+        self.settled_cancels: dict[bytes, PendingCancel] = {}
         self.expired_sessions: list[Session] = []
         self.disconnected: list[tuple[Session, object]] = []
 
@@ -184,7 +201,18 @@ class Draft:
         self.payload_bytes += len(job.payload)
         return job
 
+    def pending_cancel(self, job_id: bytes) -> PendingCancel | None:
+        """The cancel of a leased job that nothing has settled yet, this turn included."""
+        pending = self.memory.cancels.get(job_id)
+        return None if pending is self.settled_cancels.get(job_id) else pending
+
     # -- lanes ------------------------------------------------------------------------------
+
+    def is_paused(self, key: LaneKey) -> bool:
+        """Whether the queue of a lane hands out nothing after this turn."""
+        queue = key.tenant, key.queue
+        changed = self.pauses.get(queue)
+        return queue in self.memory.paused if changed is None else changed
 
     def lane(self, key: LaneKey) -> LaneDraft:
         """The lane with this key; a new one is made if there is none."""
@@ -219,9 +247,9 @@ class Draft:
 
     # -- credit -----------------------------------------------------------------------------
 
-    def hold(self, session: Session, job_id: bytes, pool: int, priority: int) -> None:
+    def hold(self, session: Session, job_id: bytes, pool: int, priority: int, alone: bool) -> None:
         """Count a job against a session's credit, undone if this turn is dropped."""
-        session.hold(job_id, pool, priority)
+        session.hold(job_id, pool, priority, alone)
         self._credit.append((session, job_id, None))
 
     def release(self, session: Session, job_id: bytes) -> None:
@@ -239,6 +267,7 @@ class Draft:
         saves.inserts = list(self.inserted.values())
         saves.updates = list(self.changed.values())
         saves.finishes = list(self.finished.values())
+        saves.keys = list(self.keys.values())
         if self.next_key > memory.key_ceiling:
             saves.key_ceiling = self.next_key + NUMBERS_AHEAD
         if self.next_token > memory.token_ceiling:
@@ -258,8 +287,13 @@ class Draft:
         for session in self.expired_sessions:
             if session.origin is None and not session.held:
                 memory.sessions.pop(session.incarnation, None)
-        for job_id in self.settled_cancels:
-            memory.cancels.pop(job_id, None)
+        for job_id, pending in self.settled_cancels.items():
+            if memory.cancels.get(job_id) is pending:
+                del memory.cancels[job_id]
+        for queue, paused in self.pauses.items():
+            (memory.paused.add if paused else memory.paused.discard)(queue)
+        for job_id in self.used_early_cancels:
+            memory.early_cancels.pop(job_id, None)
         memory.callbacks_made += len(self.saves.callbacks)
         memory.next_key = self.next_key
         memory.next_token = self.next_token
@@ -269,19 +303,18 @@ class Draft:
 
     def _apply_jobs(self) -> None:
         jobs = self.memory.jobs
+        total = self.memory.payload_bytes
         for job_id, job in self._jobs.items():
             before = jobs.get(job_id)
             if before is not None and before.payload is not None:
-                self.payload_bytes -= len(before.payload)
+                total -= len(before.payload)
             if job is None:
                 jobs.pop(job_id, None)
                 continue
-            if job.payload is not None and job.status is TaskStatus.RUNNING:
-                if before is None:
-                    self.payload_bytes -= len(job.payload)
-                job = without_payload(job)
+            if job.payload is not None:
+                total += len(job.payload)
             jobs[job_id] = job
-        self.memory.payload_bytes = max(0, self.payload_bytes)
+        self.memory.payload_bytes = total
 
     def drop(self) -> None:
         """The store does not have it: nothing happened."""
@@ -294,6 +327,7 @@ class Draft:
             session.lapsed = False
         for session, origin in self.disconnected:
             session.origin = origin
+        self.memory.cancels.update(self.settled_cancels)
 
 
 def without_payload(job: JobRow) -> JobRow:

@@ -1,4 +1,4 @@
-"""Ends of attempts: outcomes, leases given back, leases that ran out."""
+"""What subworkers report of attempts: outcomes, starts, leases given back."""
 
 from __future__ import annotations
 
@@ -7,24 +7,30 @@ from fastworker.core.endings import end_job
 from fastworker.core.facts import Handbacks, Outcomes, Starts
 from fastworker.core.memory import Draft
 from fastworker.core.questions import Known
-from fastworker.core.records import Failure, JobRow, Now, TaskStatus
+from fastworker.core.records import JobRow, Now, TaskStatus
+from fastworker.core.returns import requeue, retry
 from fastworker.core.sessions import Session
 from fastworker.core.submissions import recorded_end
 
-RETURNED_UNCOUNTED = frozenset({"drain", "unsent"})
-"""Reasons for which a lease does not count as an attempt: nothing is wrong with the job."""
-
 
 def record_outcomes(draft: Draft, fact: Outcomes, known: Known, now: Now) -> None:
-    """Record the outcome of every attempt that still holds its job; refuse the others."""
+    """Record the outcome of every attempt that still holds its job; refuse the others.
+
+    A failure that its task's policy wants to repeat is no end: nobody is told.
+    """
     session = draft.memory.sessions.get(fact.session)
     answer = AcknowledgeOutcomes(fact.session, list(fact.tokens), [])
     pools: set[int] = set()
+    retries = fact.retries
     for index, job_id in enumerate(fact.ids):
         token = fact.tokens[index]
         job = draft.job(job_id)
-        if job is None and (stored := known.jobs.get(job_id)) is not None and not stored.finish:
-            job = stored.row
+        if job is None:
+            # Not in memory: sent out of it in this very turn, or known to the store alone.
+            job = draft.changed.get(job_id)
+            stored = known.jobs.get(job_id)
+            if job is None and stored is not None and not stored.finish:
+                job = stored.row
         if job is None or not holds(job, token, fact.session) or job_id in draft.finished:
             ended = recorded_end(draft, job_id, known)
             if ended is None or ended.token != token:
@@ -37,6 +43,8 @@ def record_outcomes(draft: Draft, fact: Outcomes, known: Known, now: Now) -> Non
             if (entry := session.held.get(job_id)) is not None:
                 pools.add(entry[0])
             draft.release(session, job_id)
+        if retries and index in retries and retry(draft, job, fact, index, now):
+            continue
         end_job(
             draft,
             job,
@@ -56,8 +64,9 @@ def holds(job: JobRow, token: int, session: bytes) -> bool:
     """Whether a subworker speaks for this attempt: tokens are numbers, which anybody can guess.
 
     A job that waits again after its lease ran out has no holder; whoever had it last knows both.
+    No attempt has token 0.
     """
-    return job.token == token and job.session in (None, session)
+    return job.token == token != 0 and job.session in (None, session)
 
 
 def _learn_run_times(session: Session, fact: Outcomes, pools: set[int]) -> None:
@@ -102,43 +111,3 @@ def take_back(draft: Draft, fact: Handbacks, now: Now) -> None:
             draft.release(session, job_id)
         started = bool(fact.started[index])
         requeue(draft, job, now, reason=fact.reason, started=started, detail=fact.detail)
-
-
-def requeue(
-    draft: Draft, job: JobRow, now: Now, *, reason: str, started: bool, detail: str = ""
-) -> None:
-    """A leased job without an outcome waits again at its old place, or ends if it must not.
-
-    Args:
-        reason: ``runner_died``, ``drain``, ``lease_expired`` or ``unsent``.
-        started: its code had started, or may have.
-    """
-    pending = draft.memory.cancels.get(job.id)
-    if pending is not None:
-        end_job(draft, job, TaskStatus.CANCELLED, now, reason=pending.reason)
-        return
-    if started and job.options.on_lost == "fail":
-        message = "its executor was lost, and it asked never to be started twice"
-        failure = Failure("JobDead", f"{message} ({reason} {detail})".rstrip(), "", "lost")
-        end_job(draft, job, TaskStatus.DEAD, now, failure=failure)
-        return
-    if job.expires_at is not None and job.expires_at <= now.wall:
-        end_job(draft, job, TaskStatus.EXPIRED, now, reason="its deadline passed")
-        return
-    counted = reason not in RETURNED_UNCOUNTED
-    waiting = job._replace(
-        status=TaskStatus.QUEUED,
-        # Its first place: it has waited longest, and its key is older than any later position.
-        position=job.key,
-        due_at=job.expires_at,
-        session=None,
-        attempts=job.attempts if counted else job.attempts - 1,
-        deaths=job.deaths + (1 if started and reason == "runner_died" else 0),
-        started_at=None,
-    )
-    kept = draft.lane_of(job).give_back(waiting)
-    draft.move(job, waiting, keep=kept)
-    if waiting.due_at is not None and (
-        draft.next_due_at is None or waiting.due_at < draft.next_due_at
-    ):
-        draft.next_due_at = waiting.due_at

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from fastworker.core.records import FinishRow, JobRow, LaneRow
+from fastworker.core.records import FinishRow, JobRow, KeyRow, LaneRow
 
 
 class RefillQuestion(NamedTuple):
@@ -27,9 +27,19 @@ class Questions:
     due_before: float | None = None
     """Ask for waiting jobs (SCHEDULED, QUEUED) whose ``due_at`` is not after this moment."""
     due_limit: int = 1000
+    keys: list[tuple[str, str, str]] = field(default_factory=list)
+    """Idempotency keys: (tenant, task, key)."""
 
     def __bool__(self) -> bool:
-        return bool(self.ids or self.refills or self.due_before is not None)
+        return bool(self.ids or self.refills or self.due_before is not None or self.keys)
+
+
+class KnownKey(NamedTuple):
+    """An idempotency key that is stored."""
+
+    row: KeyRow
+    ended: bool
+    """Whether its job has ended, or is no longer stored at all."""
 
 
 class KnownJob(NamedTuple):
@@ -49,6 +59,7 @@ class Known:
     jobs: dict[bytes, KnownJob] = field(default_factory=dict)
     refills: dict[int, list[JobRow]] = field(default_factory=dict)
     """By lane. Payloads up to `INLINE_PAYLOAD_BYTES` are loaded, larger ones are None."""
+    keys: dict[tuple[str, str, str], KnownKey] = field(default_factory=dict)
     due: list[JobRow] = field(default_factory=list)
     """In order of due_at; payloads as for refills."""
     next_due_at: float | None = None
@@ -75,3 +86,5 @@ class Snapshot:
     next_position: int = 0
     """One more than the largest position ever given (positions are keys, see the dispatcher)."""
     next_due_at: float | None = None
+    paused: frozenset[tuple[str, str]] = frozenset()
+    """(tenant, queue)."""

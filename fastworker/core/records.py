@@ -111,6 +111,7 @@ class JobOptions:
         callback_data: opaque sealed value handed back with the callback.
         callback_token: id of the token that signs the callback (the submitter's).
         parent: id of the job that submitted this one, if any.
+        replay_of: id of the dead letter that this job repeats, if any.
     """
 
     keep_result: bool = True
@@ -119,6 +120,7 @@ class JobOptions:
     callback_data: bytes | None = None
     callback_token: str | None = None
     parent: bytes | None = None
+    replay_of: bytes | None = None
 
 
 DEFAULT_OPTIONS: Final = JobOptions()
@@ -146,7 +148,13 @@ class JobRow(NamedTuple):
     ``position`` orders ready jobs of a lane (None unless QUEUED). ``due_at`` (wall seconds) is the
     next moment at which time alone changes this job: the earlier of ready time and expiry while
     SCHEDULED, the expiry (or None) while QUEUED, None otherwise.
-    ``token`` and ``session`` name the current or last lease (0 / None before the first).
+    ``token`` and ``session`` name the current or last lease. A job without a session is held by
+    nobody; without a token (0) it was never leased, or its last attempt is to be repeated.
+
+    ``attempts`` counts leases, ``failures`` those that failed and were retried at the cost of the
+    task's policy. ``deaths``: 0 while nothing is suspected; 1 once a runner died with the job
+    started, so that it runs alone from then on; n + 1 after n deaths alone.
+    ``first_started_at``: of the first attempt that was retried; what a policy's budget counts from.
     """
 
     key: int
@@ -163,6 +171,8 @@ class JobRow(NamedTuple):
     attempts: int
     deaths: int
     started_at: float | None
+    failures: int
+    first_started_at: float | None
     options: JobOptions
     payload: bytes | None
     """Sealed arguments; None when they are in the store only."""
@@ -210,6 +220,56 @@ class CallbackRow(NamedTuple):
     attempts: int
 
 
+class AttemptRow(NamedTuple):
+    """An attempt that did not end its job; the last one is told by the job itself.
+
+    ``outcome``: ``retried``, ``runner_died``, ``lease_expired``, ``lease_lost``, ``drain`` (not
+    counted).
+    """
+
+    key: int
+    """Of the job."""
+    token: int
+    session: bytes | None
+    started_at: float | None
+    finished_at: float
+    outcome: str
+    error: str
+    """Type and message of the failure, or how the runner died; at most 1,000 characters."""
+
+
+class WorkerRow(NamedTuple):
+    """A subworker that has registered, so that old attempts can name it."""
+
+    session: bytes
+    label: str
+    host: str
+    pid: int
+    seen_at: float
+
+
+class KeyRow(NamedTuple):
+    """An idempotency key: unique for its tenant and task until ``until`` or its job's end,
+    whichever is later."""
+
+    tenant: str
+    task: str
+    key: str
+    id: bytes
+    job_key: int
+    digest: bytes
+    """Of the arguments: SHA-256 of the sealed payload, 16 bytes."""
+    until: float
+
+
+class PauseRow(NamedTuple):
+    """A queue is paused or resumed."""
+
+    tenant: str
+    queue: str
+    paused: bool
+
+
 @dataclass(slots=True)
 class Saves:
     """Everything one turn of the loop writes, in one transaction, as columns of rows."""
@@ -222,6 +282,14 @@ class Saves:
     finishes: list[FinishRow] = field(default_factory=list)
     """Jobs already stored (or inserted in this same transaction) that end."""
     callbacks: list[CallbackRow] = field(default_factory=list)
+    attempts: list[AttemptRow] = field(default_factory=list)
+    workers: list[WorkerRow] = field(default_factory=list)
+    """Written again whenever one registers."""
+    keys: list[KeyRow] = field(default_factory=list)
+    """Each replaces an older row of the same tenant, task and key."""
+    pauses: list[PauseRow] = field(default_factory=list)
+    replays: list[tuple[int, bytes]] = field(default_factory=list)
+    """Dead letters, by key, with the id of the job that repeats each."""
     key_ceiling: int | None = None
     token_ceiling: int | None = None
     """Numbers up to a ceiling may be used without asking the store again."""
@@ -233,6 +301,11 @@ class Saves:
             or self.updates
             or self.finishes
             or self.callbacks
+            or self.attempts
+            or self.workers
+            or self.keys
+            or self.pauses
+            or self.replays
             or self.key_ceiling is not None
             or self.token_ceiling is not None
         )
@@ -259,3 +332,21 @@ class JobView(NamedTuple):
     value: bytes | None
     failure: Failure | None
     reason: str | None
+    replay_of: bytes | None = None
+    replayed_by: bytes | None = None
+
+
+class AttemptView(NamedTuple):
+    """One attempt of a job as reads return it, first to last."""
+
+    token: int
+    worker: str | None
+    """Its label."""
+    host: str | None
+    pid: int | None
+    started_at: float | None
+    finished_at: float | None
+    """None while it runs."""
+    outcome: str
+    """As in `AttemptRow`, or the status in which the job ended, or ``running``."""
+    error: str

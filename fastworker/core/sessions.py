@@ -30,8 +30,10 @@ class Session:
 
     Args:
         pools, prefetch: slots, and jobs it takes beyond them, by pool.
-        held: pool and priority of every job it has on lease, by job id.
+        held: of every job it has on lease, by job id: pool, priority, and whether it must run
+            alone.
         outstanding: number of held jobs by pool and priority.
+        alone: number of held jobs that must run alone.
         run_seconds: how long its jobs ran lately, by pool.
         lease_until: monotonic seconds.
         origin: its connection; None while it is not connected.
@@ -53,7 +55,8 @@ class Session:
     lapsed: bool = False
     host: str = ""
     pid: int = 0
-    held: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    held: dict[bytes, tuple[int, int, bool]] = field(default_factory=dict)
+    alone: int = 0
     run_seconds: list[float] = field(default_factory=lambda: [FIRST_GUESS_SECONDS] * 2)
     outstanding: list[list[int]] = field(
         default_factory=lambda: [[0] * PRIORITIES for _ in range(2)]
@@ -86,16 +89,20 @@ class Session:
         self.origin = registration.origin
         self.known = True
 
-    def hold(self, job_id: bytes, pool: int, priority: int) -> None:
+    def hold(self, job_id: bytes, pool: int, priority: int, alone: bool) -> None:
         """Count a job it now has on lease."""
-        self.held[job_id] = (pool, priority)
+        self.held[job_id] = (pool, priority, alone)
         self.outstanding[pool][priority] += 1
+        if alone:
+            self.alone += 1
 
     def release(self, job_id: bytes) -> None:
         """Stop counting a job; unknown ones are ignored."""
         entry = self.held.pop(job_id, None)
         if entry is not None:
             self.outstanding[entry[0]][entry[1]] -= 1
+            if entry[2]:
+                self.alone -= 1
 
     def room(self, pool: int, priority: int, *, for_prefetch: bool = True) -> int:
         """How many more jobs of this urgency it may be sent; 0 or less: none.

@@ -2,27 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final, NamedTuple, TypeAlias
+
 from fastworker.core.commands import AnswerSubmission, Refusal
 from fastworker.core.endings import end_job
 from fastworker.core.facts import Spec, Submission
+from fastworker.core.keys import digest_of
 from fastworker.core.lanes import LaneDraft
 from fastworker.core.memory import Draft
-from fastworker.core.questions import Known
-from fastworker.core.records import FinishRow, JobRow, LaneKey, Now, TaskStatus
+from fastworker.core.questions import Known, KnownJob, KnownKey
+from fastworker.core.records import FinishRow, JobRow, KeyRow, LaneKey, Now, TaskStatus
 
 _QUEUED = TaskStatus.QUEUED
 _SCHEDULED = TaskStatus.SCHEDULED
+
+FULL_RETRY_SECONDS: Final = 1.0
+"""What is told to whoever meets a full queue: jobs leave it all the time."""
+
+_OTHER_KEY: Final = (
+    "this idempotency key belongs to a job with other arguments; "
+    "give each piece of work a key of its own"
+)
+_OTHER_TASK: Final = (
+    "this task_id belongs to a job of another task; leave task_id out to have a new one made"
+)
+_OTHER_ARGUMENTS: Final = (
+    "this task_id belongs to a job with other arguments; leave task_id out to have a new one made"
+)
+
+KeyName: TypeAlias = tuple[str, str, str]
+"""An idempotency key with its tenant and task."""
 
 
 def accept_submission(draft: Draft, fact: Submission, known: Known, now: Now) -> None:
     """Stage every job of a submission and the answer to it."""
     answer = AnswerSubmission(fact)
     draft.commands.append(answer)
-    if fact.atomic and _refuse_whole(draft, answer, known):
+    rows: Sequence[int] = range(len(fact.ids))
+    claims: dict[KeyName, _Claim] | None = None
+    if fact.keys is not None:
+        claims = {}
+        rows = _find_older(draft, answer, claims, known, now)
+    if draft.room is None:
+        draft.room = draft.memory.room()
+    if len(rows) > draft.room:
+        rows = _refuse_beyond_room(draft, answer, rows, known)
+    if fact.atomic and _refuse_whole(draft, answer, rows, known):
         return
+    draft.room -= len(rows)
     lanes = [_lane_for(draft, spec, fact.tenant) for spec in fact.specs]
-    which, ready_at, expires_at = fact.which, fact.ready_at, fact.expires_at
-    for index, job_id in enumerate(fact.ids):
+    ids, which, ready_at, expires_at = fact.ids, fact.which, fact.ready_at, fact.expires_at
+    for index in rows:
+        job_id = ids[index]
         choice = 0 if which is None else which[index]
         if _is_repeat(draft, job_id, known):
             _answer_repeat(draft, answer, index, fact.specs[choice], known)
@@ -37,25 +69,159 @@ def accept_submission(draft: Draft, fact: Submission, known: Known, now: Now) ->
             None if expires_at is None else expires_at[index],
             now,
         )
+    if claims is not None:
+        _give_keys(draft, claims, until=now.wall + fact.key_seconds)
+    if fact.replays is not None:
+        _note_replays(draft, fact, fact.replays, rows)
 
 
-def _refuse_whole(draft: Draft, answer: AnswerSubmission, known: Known) -> bool:
+def _refuse_whole(
+    draft: Draft, answer: AnswerSubmission, rows: Sequence[int], known: Known
+) -> bool:
     """Whether one job of a group cannot be accepted, so that none is."""
     fact = answer.fact
-    for index, job_id in enumerate(fact.ids):
-        spec = fact.specs[0 if fact.which is None else fact.which[index]]
-        if _is_repeat(draft, job_id, known):
-            _answer_repeat(draft, answer, index, spec, known)
-    if not answer.refused:
-        answer.ended.clear()
+    trial = AnswerSubmission(fact, list(answer.refused), existing=list(answer.existing))
+    for index in rows:
+        if _is_repeat(draft, fact.ids[index], known):
+            _answer_repeat(draft, trial, index, _spec_at(fact, index), known)
+    if not trial.refused:
         return False
-    bad = answer.refused[0]
-    answer.ended.clear()
+    bad = trial.refused[0]
+    everybody = range(len(fact.ids))
+    holder = next((held for index, held in trial.existing if index == bad.index), None)
+    answer.ended, answer.older = [], []
+    answer.existing = [] if holder is None else [(index, holder) for index in everybody]
     answer.refused = [
-        Refusal(index, bad.code, f"job {bad.index} of the group: {bad.message}")
-        for index in range(len(fact.ids))
+        Refusal(index, bad.code, f"job {bad.index} of the group: {bad.message}", bad.retry_after)
+        for index in everybody
     ]
     return True
+
+
+def _refuse_beyond_room(
+    draft: Draft, answer: AnswerSubmission, rows: Sequence[int], known: Known
+) -> Sequence[int]:
+    """Refuse new jobs; those that are stored already are accepted again, as ever."""
+    repeats: list[int] = []
+    message = (
+        f"{draft.memory.max_queued_jobs} jobs wait already, as many as this control plane takes; "
+        "add workers, or raise --max-queued-jobs"
+    )
+    for index in rows:
+        if _is_repeat(draft, answer.fact.ids[index], known):
+            repeats.append(index)
+        else:
+            answer.refused.append(Refusal(index, "overloaded", message, FULL_RETRY_SECONDS))
+    return repeats
+
+
+def _spec_at(fact: Submission, index: int) -> Spec:
+    return fact.specs[0 if fact.which is None else fact.which[index]]
+
+
+# --- idempotency keys ----------------------------------------------------------------------
+
+
+def key_names(fact: Submission) -> list[KeyName]:
+    """The idempotency keys of a submission, as they are stored."""
+    return [
+        (fact.tenant, _spec_at(fact, index).task, key)
+        for index, key in enumerate(fact.keys or ())
+        if key is not None
+    ]
+
+
+class _Claim(NamedTuple):
+    """A job of this submission that is to be accepted, and to hold a key."""
+
+    id: bytes
+    digest: bytes
+
+
+def _find_older(
+    draft: Draft,
+    answer: AnswerSubmission,
+    claims: dict[KeyName, _Claim],
+    known: Known,
+    now: Now,
+) -> list[int]:
+    """Settle the jobs whose key another one holds; the rows that are left.
+
+    A job that is stored under its own id is a repeat, whatever its key says now.
+
+    Args:
+        claims: is given the keys that are free, with the job that is to hold each.
+    """
+    fact = answer.fact
+    left: list[int] = []
+    for index, key in enumerate(fact.keys or ()):
+        job_id = fact.ids[index]
+        if key is None or _is_repeat(draft, job_id, known):
+            left.append(index)
+            continue
+        name = fact.tenant, _spec_at(fact, index).task, key
+        digest = digest_of(fact.payloads[index])
+        held = _holder(draft, known, name, now)
+        claim = claims.get(name) if held is None else _Claim(held.row.id, held.row.digest)
+        if claim is None:
+            claims[name] = _Claim(job_id, digest)
+            left.append(index)
+        elif claim.digest != digest:
+            answer.existing.append((index, claim.id))
+            answer.refused.append(Refusal(index, "conflict", _OTHER_KEY))
+        elif claim.id == job_id and held is None:
+            left.append(index)  # the same job twice in one submission
+        else:
+            _answer_older(draft, answer, index, claim.id, held, known)
+    return left
+
+
+def _holder(draft: Draft, known: Known, name: KeyName, now: Now) -> KnownKey | None:
+    """A key with the job that holds it; None: it is free."""
+    staged = draft.keys.get(name)
+    if staged is not None:
+        return KnownKey(staged, staged.id in draft.finished)
+    stored = known.keys.get(name)
+    if stored is None:
+        return None
+    ended = stored.ended or stored.row.id in draft.finished
+    return None if ended and stored.row.until <= now.wall else KnownKey(stored.row, ended)
+
+
+def _answer_older(
+    draft: Draft,
+    answer: AnswerSubmission,
+    index: int,
+    older: bytes,
+    held: KnownKey | None,
+    known: Known,
+) -> None:
+    answer.existing.append((index, older))
+    if not answer.fact.watch:
+        return
+    ended = recorded_end(draft, older, known)
+    if ended is not None:
+        answer.ended.append(ended)
+    elif held is None or not held.ended:
+        answer.older.append(older)
+
+
+def _give_keys(draft: Draft, claims: dict[KeyName, _Claim], *, until: float) -> None:
+    for name, claim in claims.items():
+        job = draft.inserted[claim.id]
+        draft.keys[name] = KeyRow(*name, claim.id, job.key, claim.digest, until)
+
+
+def _note_replays(
+    draft: Draft, fact: Submission, replays: Sequence[int], rows: Sequence[int]
+) -> None:
+    """A dead letter is replayed where the job that repeats it is new."""
+    draft.saves.replays += [
+        (replays[index], fact.ids[index]) for index in rows if fact.ids[index] in draft.inserted
+    ]
+
+
+# --- jobs ----------------------------------------------------------------------------------
 
 
 def _lane_for(draft: Draft, spec: Spec, tenant: str) -> LaneDraft:
@@ -77,7 +243,7 @@ def _is_repeat(draft: Draft, job_id: bytes, known: Known) -> bool:
 def _answer_repeat(
     draft: Draft, answer: AnswerSubmission, index: int, spec: Spec, known: Known
 ) -> None:
-    """A repeat is accepted again, harmlessly, unless the id belongs to another task."""
+    """A repeat is accepted again, harmlessly, unless the id belongs to another task or call."""
     job_id = answer.fact.ids[index]
     ended = draft.finished.get(job_id) or draft.memory.recent.get(job_id)
     row = draft.inserted.get(job_id) or draft.job(job_id) or draft.changed.get(job_id)
@@ -85,17 +251,24 @@ def _answer_repeat(
     if stored is not None:
         row, ended = row or stored.row, ended or stored.finish
     lane = row.lane if row is not None else ended.lane if ended is not None else 0
+    conflict = None
     if lane and draft.lane_numbered(lane).lane.key.task != spec.task:
-        answer.refused.append(
-            Refusal(
-                index,
-                "conflict",
-                "this task_id belongs to a job of another task; "
-                "leave task_id out to have a new one made",
-            )
-        )
+        conflict = _OTHER_TASK
+    elif _has_other_arguments(answer.fact.payloads[index], row, stored):
+        conflict = _OTHER_ARGUMENTS
+    if conflict is not None:
+        answer.refused.append(Refusal(index, "conflict", conflict))
+        answer.existing.append((index, job_id))
     elif ended is not None and answer.fact.watch:
         answer.ended.append(ended)
+
+
+def _has_other_arguments(payload: bytes, row: JobRow | None, stored: KnownJob | None) -> bool:
+    """Whether the first submission of this id had others, where they are still at hand."""
+    first = None if row is None else row.payload
+    if first is None and stored is not None:
+        first = stored.row.payload
+    return first is not None and first != payload
 
 
 def _accept_new(
@@ -128,12 +301,15 @@ def _accept_new(
         0,
         0,
         None,
+        0,
+        None,
         spec.options,
         payload,
     )
     draft.insert(job)
-    early = draft.memory.early_cancels.pop(job_id, None)
-    if early is not None:
+    early = draft.memory.early_cancels.get(job_id)
+    if early is not None and early[0] > now.monotonic:
+        draft.used_early_cancels.append(job_id)
         end_job(draft, job, TaskStatus.CANCELLED, now, reason=early[1])
     elif expires_at is not None and expires_at <= now.wall:
         end_job(draft, job, TaskStatus.EXPIRED, now, reason="its deadline had passed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import logging
+import mmap
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from types import FrameType
 
 from fastworker.errors import FastWorkerError
 from fastworker.logs import configure_logging
+from fastworker.runner.board import Cells
 from fastworker.runner.channel import Channel, framed
 from fastworker.runner.failures import failure_from
 from fastworker.runner.watchdog import start_watchdog
@@ -22,6 +24,9 @@ from fastworker.runner.wiring import RunnerLimits, run_service
 from fastworker.tasks import Runtime, load_task_modules, registry
 from fastworker.wire.codec import encode
 from fastworker.wire.messages import RunnerFailed
+
+WHOLE = 0
+"""As long as the file is."""
 
 EXIT_USAGE = 2
 """The task modules do not load: a mistake in the settings or in the modules."""
@@ -35,6 +40,7 @@ class RunnerArguments:
 
     data: int
     control: int
+    board: int | None
     task_modules: tuple[str, ...]
     runtime: Runtime
     limits: RunnerLimits
@@ -51,6 +57,7 @@ def parse_arguments(arguments: Sequence[str]) -> RunnerArguments:
     )
     parser.add_argument("--data-fd", type=int, required=True)
     parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--board-fd", type=int)
     parser.add_argument("--task-modules", default="")
     parser.add_argument("--async-runtime", choices=("asyncio", "trio"), default="asyncio")
     parser.add_argument("--concurrency", type=int, default=100)
@@ -62,6 +69,7 @@ def parse_arguments(arguments: Sequence[str]) -> RunnerArguments:
     return RunnerArguments(
         data=given.data_fd,
         control=given.control_fd,
+        board=given.board_fd,
         task_modules=tuple(name for name in given.task_modules.split(",") if name),
         runtime="trio" if given.async_runtime == "trio" else "asyncio",
         limits=RunnerLimits(concurrency=given.concurrency, threads=given.threads),
@@ -94,8 +102,19 @@ def main(arguments: Sequence[str]) -> int:
         default_runtime=given.runtime,
         limits=given.limits,
         pid=os.getpid(),
+        board=_open_board(given.board),
     )
     return 0
+
+
+def _open_board(descriptor: int | None) -> Cells:
+    """The memory shared with the subworker; nothing but a place for all jobs if there is none."""
+    if descriptor is None:
+        return [0]
+    try:
+        return memoryview(mmap.mmap(descriptor, WHOLE)).cast("Q")
+    finally:
+        os.close(descriptor)
 
 
 def _load(task_modules: Sequence[str]) -> str | None:

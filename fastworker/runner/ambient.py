@@ -155,6 +155,13 @@ class Relays:
         if self._transports.pop(number, None) is not None:
             self._service.relay(Relay(runner=number, frame=b"", closed=True), _nothing)
 
+    def end_all(self) -> None:
+        """The runner ends, and its process goes on. Main thread only."""
+        transports = list(self._transports.values())
+        self._transports.clear()
+        for transport in transports:
+            transport.end()
+
     def take(self, message: Relay) -> None:
         """A frame from the control plane, or its end of a connection. Main thread only."""
         transport = self._transports.get(message.runner)
@@ -185,12 +192,8 @@ def _post_to_this_loop() -> Post:
     return post
 
 
-def serve_clients(service: RunnerService, relays: Relays, *, jobs_only: bool = False) -> None:
-    """Make clients in this process dial through ``relays``, for the job that runs them.
-
-    Args:
-        jobs_only: leave clients outside jobs alone: this process does more than run jobs.
-    """
+def serve_clients(service: RunnerService, relays: Relays) -> None:
+    """Make clients in this process dial through ``relays``, for the job that runs them."""
 
     def enter_wait() -> None:
         assignment = current_job.get()
@@ -202,6 +205,6 @@ def serve_clients(service: RunnerService, relays: Relays, *, jobs_only: bool = F
         if assignment is not None:
             service.reclaim_slot(assignment)
 
-    ambient.set_transport_opener(relays.open, jobs_only=jobs_only)
+    ambient.set_transport_opener(relays.open)
     ambient.set_job_context(current_lease)
     ambient.set_wait_hooks(enter_wait, leave_wait)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from random import Random
 
+from fastworker.runner.board import Cells
 from fastworker.tasks import TaskDefinition
 
 
@@ -12,13 +14,18 @@ from fastworker.tasks import TaskDefinition
 class Route:
     """What is the same for all jobs of one task: found once, shared by its assignments.
 
-    ``definition`` is None for a task that this runner does not know.
+    ``definition`` is None for a task that this runner does not know. ``random`` is for the jitter
+    of retries, ``board`` for the tokens of jobs that start (see `fastworker.runner.board`).
+    ``stops``: its running jobs are cancelled when their lease may be lost.
     """
 
     task: str
     definition: TaskDefinition | None
     pool: int
     start: Callable[[Assignment], None]
+    random: Random = field(default_factory=Random)
+    board: Cells = field(default_factory=lambda: [0])
+    stops: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +43,10 @@ class Assignment:
     attempt: int
     start_before: float | None = None
     """It must not be started after this moment; None: no limit."""
+    failures: int = 0
+    """Attempts before this one that failed and were retried, as its policy counts."""
+    place: int = 0
+    """Where on the board its token is written when it starts."""
     withdrawn: bool = False
     started_wall: float | None = None
     started: float = 0.0
@@ -46,3 +57,7 @@ class Assignment:
     """Results of other jobs it waits for just now; its slot is given back meanwhile."""
     held: object = None
     """Keeps what runs it alive: event loops hold their tasks weakly."""
+    stopped: bool = False
+    """Its lease may be lost, and it is to be cancelled."""
+    cancel: Callable[[], None] | None = None
+    """Cancels it, from any thread; set once it has started if its route ``stops``."""

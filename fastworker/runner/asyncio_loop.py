@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from fastworker.runner.assignment import Assignment
 from fastworker.runner.attempt import run_coroutine
@@ -86,7 +87,13 @@ class AsyncioStarter:
 
     def start(self, assignment: Assignment) -> None:
         """Start the attempt; its ending goes to ``finish``, in this thread."""
-        assignment.held = self._loop.create_task(self._run(assignment), name=assignment.route.task)
+        task = self._loop.create_task(self._run(assignment), name=assignment.route.task)
+        assignment.held = task
+        if assignment.route.stops:
+            # Always by way of the loop: cancelled before its first step it would have no ending.
+            assignment.cancel = partial(_post, self._loop, task.cancel)
+            if assignment.stopped:
+                _post(self._loop, task.cancel)
 
     async def _run(self, assignment: Assignment) -> None:
         ending = await run_coroutine(assignment, advice=trio_in_asyncio, passes=_passes)
@@ -94,7 +101,7 @@ class AsyncioStarter:
 
 
 def _passes(error: BaseException) -> bool:
-    # Nothing around an attempt cancels it, so a cancellation is the task's own doing.
+    # Nothing around an attempt cancels it: a cancellation is the task's own doing, or asked for.
     return False
 
 
@@ -153,5 +160,5 @@ class AsyncioThread:
         await loop.create_future()
 
 
-def _post(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+def _post(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
     loop.call_soon_threadsafe(function)

@@ -7,30 +7,44 @@ Knows no sockets, slots or processes, so that the same pipeline can run inside a
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from fastworker.core.ids import id_text
 from fastworker.core.records import STATUS_NUMBERS, Failure, TaskStatus
 from fastworker.errors import NotSerializable, ProtocolError
 from fastworker.runner.assignment import Assignment
 from fastworker.runner.context import current_job
-from fastworker.runner.failures import failure_from, failure_said
+from fastworker.runner.failures import failure_from, failure_said, type_name
+from fastworker.tasks import RetryDecision, TaskDefinition, decide
 from fastworker.wire.values import PayloadTooLarge, open_call, seal_value
+
+_log = logging.getLogger("fastworker.runner")
 
 _SUCCESS = STATUS_NUMBERS[TaskStatus.SUCCESS]
 _FAILURE = STATUS_NUMBERS[TaskStatus.FAILURE]
 _EXPIRED = STATUS_NUMBERS[TaskStatus.EXPIRED]
 _DEAD = STATUS_NUMBERS[TaskStatus.DEAD]
+_CANCELLED = STATUS_NUMBERS[TaskStatus.CANCELLED]
 
 
 class Ending(NamedTuple):
-    """How an attempt ended: a number of `STATUS_NUMBERS`, and a sealed value or a failure."""
+    """How an attempt ended: a number of `STATUS_NUMBERS`, and a sealed value or a failure.
+
+    ``retry``: the failure is not to be the last word.
+    """
 
     status: int
     value: bytes | None
     failure: Failure | None
+    retry: RetryDecision | None = None
+
+
+GIVEN_UP: Final = Ending(_CANCELLED, None, None)
+"""It was cancelled since its lease may be lost: told by identity, never sent as an outcome."""
 
 
 async def run_coroutine(
@@ -49,30 +63,34 @@ async def run_coroutine(
             cancellation of everything around this attempt.
     """
     current_job.set(assignment)
+    assignment.route.board[assignment.place] = assignment.token
     call = _call_of(assignment)
     if isinstance(call, Ending):
         return call
-    function, args, kwargs = call
+    definition, args, kwargs = call
     try:
-        value = await function(*args, **kwargs)
+        value = await definition.function(*args, **kwargs)
     except BaseException as error:
         if passes(error):
             raise
-        return _failed(assignment, error, function, args, kwargs, advice(error))
+        if assignment.stopped and isinstance(error, asyncio.CancelledError):
+            return GIVEN_UP
+        return _failed(assignment, error, definition, args, kwargs, advice(error))
     return _succeeded(assignment, value)
 
 
 def run_function(assignment: Assignment) -> Ending:
     """Run a ``def`` task in the calling thread. Sets `current_job` as `run_coroutine` does."""
     current_job.set(assignment)
+    assignment.route.board[assignment.place] = assignment.token
     call = _call_of(assignment)
     if isinstance(call, Ending):
         return call
-    function, args, kwargs = call
+    definition, args, kwargs = call
     try:
-        value = function(*args, **kwargs)
+        value = definition.function(*args, **kwargs)
     except BaseException as error:
-        return _failed(assignment, error, function, args, kwargs, "")
+        return _failed(assignment, error, definition, args, kwargs, "")
     return _succeeded(assignment, value)
 
 
@@ -83,7 +101,7 @@ def expired(assignment: Assignment) -> Ending:
     return Ending(_EXPIRED, None, failure_said("JobExpired", message, reason="expired"))
 
 
-_Call = tuple[Callable[..., Any], list[Any], dict[str, Any]]
+_Call = tuple[TaskDefinition, list[Any], dict[str, Any]]
 
 
 def _call_of(assignment: Assignment) -> _Call | Ending:
@@ -99,7 +117,7 @@ def _call_of(assignment: Assignment) -> _Call | Ending:
     except ProtocolError as error:
         message = f"the arguments of job {id_text(assignment.id)} are damaged: {error}"
         return Ending(_DEAD, None, failure_said("JobDead", message, reason="corrupt"))
-    return definition.function, args, kwargs
+    return definition, args, kwargs
 
 
 def _succeeded(assignment: Assignment, value: object) -> Ending:
@@ -119,17 +137,36 @@ def _succeeded(assignment: Assignment, value: object) -> Ending:
 def _failed(
     assignment: Assignment,
     error: BaseException,
-    function: Callable[..., Any],
+    definition: TaskDefinition,
     args: list[Any],
     kwargs: dict[str, Any],
     advice: str,
 ) -> Ending:
     if isinstance(error, TypeError):
-        misfit = _misfit(function, args, kwargs)
+        misfit = _misfit(definition.function, args, kwargs)
         if misfit is not None:
             message = f"the arguments do not fit task {assignment.route.task!r}: {misfit}"
             return Ending(_FAILURE, None, failure_said("ArgumentError", message))
-    return Ending(_FAILURE, None, failure_from(error, advice=advice))
+    return Ending(
+        _FAILURE, None, failure_from(error, advice=advice), _decided(assignment, definition, error)
+    )
+
+
+def _decided(
+    assignment: Assignment, definition: TaskDefinition, error: BaseException
+) -> RetryDecision | None:
+    try:
+        return decide(
+            definition.retry,
+            error,
+            failures=assignment.failures,
+            random=assignment.route.random,
+        )
+    except BaseException as another:  # comparing with the user's classes may run user code
+        # Without a traceback: it would show the task's exception, whose text is user code, too.
+        what = type_name(another)
+        _log.error("task %r is not retried: deciding that raised %s", definition.name, what)
+        return None
 
 
 def _misfit(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> str | None:

@@ -1,10 +1,12 @@
-"""Outcomes gathered into the columns of one `Outcome` message."""
+"""What became of attempts as the columns of messages: gathered outcomes, and what is given back."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastworker.runner.assignment import Assignment
 from fastworker.runner.attempt import Ending
-from fastworker.wire.messages import Outcome
+from fastworker.wire.messages import Handback, Outcome
 
 
 class OutcomeBatch:
@@ -23,6 +25,7 @@ class OutcomeBatch:
         self._started_at: list[float | None] = []
         self._finished_at: list[float] = []
         self._failures: list[list[object]] = []
+        self._retries: list[list[object]] = []
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -38,6 +41,8 @@ class OutcomeBatch:
         if failure is not None:
             self._failures.append([len(self._tokens), *failure])
             self.value_bytes += len(failure.message) + len(failure.traceback)
+            if ending.retry is not None:
+                self._retries.append([len(self._tokens), *ending.retry])
         if ending.value is not None:
             self.value_bytes += len(ending.value)
         self._ids.append(assignment.id)
@@ -60,6 +65,17 @@ class OutcomeBatch:
             started_at=self._started_at,
             finished_at=self._finished_at,
             failures=self._failures or None,
+            retries=self._retries or None,
         )
         self._clear()
         return outcome
+
+
+def handback_of(jobs: Sequence[Assignment], *, reason: str, started: bool = False) -> Handback:
+    """That these jobs are given back, all of them with or all without a start."""
+    return Handback(
+        ids=b"".join([each.id for each in jobs]),
+        tokens=[each.token for each in jobs],
+        started=bytes([started]) * len(jobs),
+        reason=reason,
+    )

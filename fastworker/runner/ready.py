@@ -26,6 +26,10 @@ class ReadyJobs:
     def __contains__(self, token: int) -> bool:
         return token in self._by_token
 
+    def get(self, token: int) -> Assignment | None:
+        """The job of this token, if it is here."""
+        return self._by_token.get(token)
+
     def put(self, assignment: Assignment) -> None:
         """Add a job at the end of its line."""
         self._by_token[assignment.token] = assignment

@@ -17,10 +17,11 @@ from typing import cast
 
 from fastworker.core.ids import split_ids
 from fastworker.runner.assignment import Assignment, Route
-from fastworker.runner.attempt import Ending, expired
+from fastworker.runner.attempt import GIVEN_UP, Ending, expired
+from fastworker.runner.board import Board
 from fastworker.runner.channel import ChannelClosed, FrameChannel
 from fastworker.runner.handover import Handover
-from fastworker.runner.outcomes import OutcomeBatch
+from fastworker.runner.outcomes import OutcomeBatch, handback_of
 from fastworker.runner.reactor import Reactor
 from fastworker.runner.ready import ReadyJobs
 from fastworker.runner.slots import Slots
@@ -28,7 +29,7 @@ from fastworker.runner.watchdog import end_process_group
 from fastworker.wire.codec import decode, encode
 from fastworker.wire.messages import (
     Assign,
-    Handback,
+    LeaseLost,
     Message,
     Relay,
     RunnerSlots,
@@ -69,6 +70,7 @@ class RunnerService:
         slots: tuple[int, ...],
         find_route: RouteFinder,
         on_relay: Callable[[Relay], None],
+        board: Board | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -78,6 +80,7 @@ class RunnerService:
         self._ready = ReadyJobs(pools=len(slots))
         self._find_route = find_route
         self._on_relay = on_relay
+        self._board = board if board is not None else Board([0])
         self._monotonic = monotonic
         self._wall = wall
         self._running: dict[int, Assignment] = {}
@@ -134,10 +137,12 @@ class RunnerService:
         now = self._monotonic()
         limit = assignment.start_before
         if limit is not None and now >= limit:
-            self._tell_ended(assignment, expired(assignment))
+            self._outcomes.add(assignment, expired(assignment), wall=self._wall())
+            self._after_ended()
             return
         assignment.started = now
         assignment.started_wall = self._wall()
+        assignment.place = self._board.take()
         self._slots.take(assignment.route.pool)
         self._running[assignment.token] = assignment
         if not self._timer_set:
@@ -156,6 +161,8 @@ class RunnerService:
             self._take_withdraw(message)
         elif isinstance(message, RunnerStop):
             self._take_stop()
+        elif isinstance(message, LeaseLost):
+            self._take_lease_lost(message)
 
     def _take_assign(self, message: Assign) -> None:
         now = self._monotonic()
@@ -170,15 +177,16 @@ class RunnerService:
             message.attempts,
             repeat(0) if message.which is None else message.which,
             repeat(None) if message.budget is None else message.budget,
+            repeat(0) if message.failures is None else message.failures,
             strict=False,
         )
         put, ready, running = self._ready.put, self._ready, self._running
-        for job_id, token, payload, attempt, which, budget in columns:
+        for job_id, token, payload, attempt, which, budget, failures in columns:
             if token in running or token in ready:
                 continue
             route, priority = specs[which]
             limit = None if budget is None else now + budget
-            put(Assignment(job_id, token, route, priority, payload, attempt, limit))
+            put(Assignment(job_id, token, route, priority, payload, attempt, limit, failures))
         if self._stopping:
             self._hand_back()
 
@@ -191,17 +199,24 @@ class RunnerService:
         self._hand_back()
         self._stop_if_done()
 
+    def _take_lease_lost(self, message: LeaseLost) -> None:
+        unstarted = []
+        for token in message.tokens:
+            assignment = self._running.get(token) or self._ready.get(token)
+            if assignment is None or not assignment.route.stops or assignment.stopped:
+                continue
+            assignment.stopped = True
+            if self._ready.withdraw(token):
+                unstarted.append(assignment)
+            elif assignment.cancel is not None:
+                assignment.cancel()
+        if unstarted:
+            self.tell(handback_of(unstarted, reason="lease_lost"))
+
     def _hand_back(self) -> None:
         left = self._ready.clear()
         if left:
-            self.tell(
-                Handback(
-                    ids=b"".join(each.id for each in left),
-                    tokens=[each.token for each in left],
-                    started=bytes(len(left)),
-                    reason="drain",
-                )
-            )
+            self.tell(handback_of(left, reason="drain"))
 
     def _stop_if_done(self) -> None:
         busy = self._running or self._flush_due or self._channel.unsent_bytes > 0
@@ -232,12 +247,16 @@ class RunnerService:
             self._slots.reclaim(pool)
             self._flush_soon()
         self._slots.give(pool)
-        self._tell_ended(assignment, ending)
+        if ending is GIVEN_UP:
+            self.tell(handback_of([assignment], reason="lease_lost", started=True))
+        else:
+            self._outcomes.add(assignment, ending, wall=self._wall())
+        self._board.ended.append(assignment.place)
+        self._after_ended()
         if self._ready:
             self._turn_soon()
 
-    def _tell_ended(self, assignment: Assignment, ending: Ending) -> None:
-        self._outcomes.add(assignment, ending, wall=self._wall())
+    def _after_ended(self) -> None:
         if self._outcomes.value_bytes > FLUSH_BYTES:
             self._flush()
         self._flush_soon()
@@ -345,6 +364,7 @@ class RunnerService:
         if len(self._outcomes):
             messages.append(self._outcomes.take())
         if messages:
+            self._board.framed()
             self._send(self._channel.send, encode(messages))
         self._call_unsent()
 
@@ -364,6 +384,8 @@ class RunnerService:
             end_process_group()
         if self._channel.unsent_bytes > 0:
             self._reactor.watch_writable(self._on_writable)
+        else:
+            self._board.sent()
 
     def _call_unsent(self) -> None:
         if self._unsent_callbacks and self._channel.unsent_bytes <= MAX_UNSENT_BYTES:

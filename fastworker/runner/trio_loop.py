@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
 from fastworker.runner.assignment import Assignment
-from fastworker.runner.attempt import run_coroutine
+from fastworker.runner.attempt import GIVEN_UP, run_coroutine
 from fastworker.runner.channel import Channel
 from fastworker.runner.handover import Handover
 from fastworker.runner.reactor import Finish, Reactor, Start
@@ -81,7 +82,26 @@ class TrioStarter:
 
         An attempt that is cancelled with the nursery has no ending.
         """
-        self._nursery.start_soon(self._run, assignment, name=assignment.route.task)
+        run = self._run_stoppable if assignment.route.stops else self._run
+        self._nursery.start_soon(run, assignment, name=assignment.route.task)
+
+    async def _run_stoppable(self, assignment: Assignment) -> None:
+        token = trio.lowlevel.current_trio_token()
+        scope = trio.CancelScope()
+        assignment.cancel = partial(token.run_sync_soon, scope.cancel)
+        if assignment.stopped:
+            scope.cancel()
+        try:
+            with scope:
+                await self._run(assignment)
+        except BaseException as error:
+            # What came along with the cancellation; its own failures have become endings.
+            if not scope.cancel_called or is_outer_cancellation(error):
+                raise
+            self._finish(assignment, GIVEN_UP)
+        else:
+            if scope.cancelled_caught:
+                self._finish(assignment, GIVEN_UP)
 
     async def _run(self, assignment: Assignment) -> None:
         ending = await run_coroutine(

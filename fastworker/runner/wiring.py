@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from random import Random
 
 from fastworker.runner.ambient import Relays, serve_clients
 from fastworker.runner.assignment import Route
 from fastworker.runner.asyncio_loop import AsyncioThread, run_asyncio
+from fastworker.runner.board import Board, Cells
 from fastworker.runner.channel import Channel
 from fastworker.runner.reactor import Finish, Reactor, Start
 from fastworker.runner.service import RunnerService
@@ -29,9 +31,22 @@ class RunnerLimits:
 class Routes:
     """From a task's name to what runs it, found once per task."""
 
-    def __init__(self, definitions: Mapping[str, TaskDefinition], default: Runtime) -> None:
+    def __init__(
+        self,
+        definitions: Mapping[str, TaskDefinition],
+        default: Runtime,
+        *,
+        board: Cells | None = None,
+        random: Random | None = None,
+    ) -> None:
+        """Args:
+        board: where jobs note their tokens when they start.
+        random: for the jitter of retries.
+        """
         self._definitions = definitions
         self._default = default
+        self._board = board if board is not None else [0]
+        self._random = random if random is not None else Random()
         self._starts: dict[Runtime, Start] = {}
         self._start_in_thread: Start | None = None
         self._found: dict[tuple[str, int], Route] = {}
@@ -63,13 +78,17 @@ class Routes:
 
     def _new_route(self, task: str, pool: int) -> Route:
         definition = self._definitions.get(task)
+        start = None
         if definition is not None:
             pool = definition.pool
-        if pool == THREAD_POOL and self._start_in_thread is not None:
-            return Route(task, definition, THREAD_POOL, self._start_in_thread)
-        runtime = None if definition is None else definition.runtime
-        start = self._starts[runtime or self._default]
-        return Route(task, definition, ASYNC_POOL, start)
+        if pool == THREAD_POOL:
+            start = self._start_in_thread
+        if start is None:
+            pool = ASYNC_POOL
+            runtime = None if definition is None else definition.runtime
+            start = self._starts[runtime or self._default]
+        stops = definition is not None and definition.on_lease_lost == "cancel"
+        return Route(task, definition, pool, start, self._random, self._board, stops)
 
 
 def run_service(
@@ -79,9 +98,14 @@ def run_service(
     default_runtime: Runtime,
     limits: RunnerLimits,
     pid: int,
+    board: Cells,
 ) -> None:
-    """Serve the channel from this thread until `RunnerStop` and the end of all that runs."""
-    routes = Routes({each.name: each for each in definitions}, default_runtime)
+    """Serve the channel from this thread until `RunnerStop` and the end of all that runs.
+
+    Args:
+        board: shared with the subworker, see `fastworker.runner.board`.
+    """
+    routes = Routes({each.name: each for each in definitions}, default_runtime, board=board)
 
     def wire_up(reactor: Reactor, new_starter: Callable[[Finish], Start]) -> Callable[[], None]:
         service = RunnerService(
@@ -90,6 +114,7 @@ def run_service(
             slots=(limits.concurrency, limits.threads),
             find_route=routes.find,
             on_relay=lambda message: relays.take(message),
+            board=Board(board),
         )
         relays = Relays(service)
         serve_clients(service, relays)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from fastworker.core.commands import Refusal
 from fastworker.core.facts import Spec, Submission
 from fastworker.core.ids import split_ids
+from fastworker.core.keys import DEFAULT_KEY_SECONDS, check_key, check_window
 from fastworker.core.names import check_name
 from fastworker.core.records import (
     DEFAULT_OPTIONS,
@@ -25,6 +26,8 @@ from fastworker.errors import CallerError, Overloaded, ProtocolError, Rejected
 from fastworker.server.inbox import Inbox
 from fastworker.wire.messages import Submit, Submitted
 from fastworker.wire.options import map_to_options
+
+T = TypeVar("T")
 
 MAX_GROUP_JOBS: Final = 10_000
 MAX_GROUP_BYTES: Final = 8 * 1024 * 1024
@@ -46,13 +49,14 @@ class Answer:
     send: Callable[[Submitted], None]
     open: int = 0
     refused: list[list[object]] = field(default_factory=list)
+    existing: list[list[object]] = field(default_factory=list)
 
     def settle(self, jobs: int) -> None:
         """So many more jobs are decided."""
         self.open -= jobs
         if self.open == 0:
-            rows = sorted(self.refused, key=lambda row: int(str(row[0])))
-            self.send(Submitted(self.request, refused=rows or None))
+            refused, existing = _in_order(self.refused), _in_order(self.existing)
+            self.send(Submitted(self.request, refused=refused, existing=existing))
 
 
 @dataclass(slots=True, eq=False)
@@ -63,17 +67,24 @@ class Origin:
     parts: list[tuple[Answer, Sequence[int]]]
     """Each answer with the indices, in its `Submit`, of the jobs that follow one another here."""
 
-    def settle(self, refusals: Sequence[Refusal], *, retry_after: float = 0.0) -> None:
-        """All jobs of the submission are decided; those in ``refusals`` were refused."""
-        by_index = {refusal.index: refusal for refusal in refusals}
+    def settle(
+        self, refusals: Sequence[Refusal], existing: Sequence[tuple[int, bytes]] = ()
+    ) -> None:
+        """All jobs of the submission are decided; those in ``refusals`` were refused.
+
+        Args:
+            existing: (index, id) where an older job holds, or is in conflict.
+        """
+        refused, older = {refusal.index: refusal for refusal in refusals}, dict(existing)
         at = 0
         for answer, indices in self.parts:
-            if by_index:
-                for offset, index in enumerate(indices):
-                    refusal = by_index.get(at + offset)
-                    if refusal is not None:
-                        row: list[object] = [index, refusal.code, refusal.message, retry_after]
-                        answer.refused.append(row)
+            if refused or older:
+                for position, index in enumerate(indices, at):
+                    no = refused.get(position)
+                    if no is not None:
+                        answer.refused.append([index, no.code, no.message, no.retry_after])
+                    if position in older:
+                        answer.existing.append([index, older[position]])
             at += len(indices)
             answer.settle(len(indices))
 
@@ -116,6 +127,7 @@ class Intake:
             raise ProtocolError(
                 f"message Submit, field payloads: expected at most {MAX_PAYLOAD_BYTES} bytes each"
             )
+        _check_keys(message)
         specs, wrong = self._read_specs(message)
         if message.group is not None:
             self._receive_grouped(message, ids, answer, specs, wrong)
@@ -165,8 +177,8 @@ class Intake:
         try:
             self._inbox.offer(fact, priority)
         except Overloaded as full:
-            refusals = [Refusal(index, full.code, str(full)) for index in range(len(fact.ids))]
-            origin.settle(refusals, retry_after=full.retry_after)
+            text, again = str(full), full.retry_after
+            origin.settle([Refusal(at, full.code, text, again) for at in range(len(fact.ids))])
 
     # -- groups -----------------------------------------------------------------------------
 
@@ -218,6 +230,23 @@ class Intake:
         _refuse_all(group.origin, error)
 
 
+def _in_order(rows: list[list[object]]) -> list[list[object]] | None:
+    return sorted(rows, key=lambda row: int(str(row[0]))) if rows else None
+
+
+def _check_keys(message: Submit) -> None:
+    """Refuse what no client of ours sends.
+
+    Raises:
+        InvalidOption: a key or a window that cannot be.
+    """
+    for key in message.keys or ():
+        if key is not None:
+            check_key(key)
+    if message.key_seconds is not None:
+        check_window(message.key_seconds)
+
+
 def _refuse_all(origin: Origin, error: CallerError) -> None:
     count = sum(len(indices) for _, indices in origin.parts)
     origin.settle([Refusal(index, error.code, str(error)) for index in range(count)])
@@ -256,23 +285,30 @@ def _columns(
             message.expires_at,
             first,
             message.watch,
+            keys=message.keys,
+            key_seconds=_key_seconds(message),
         )
 
-    def pick(column: Sequence[float | None] | None) -> list[float | None] | None:
+    def pick(column: Sequence[T] | None) -> list[T] | None:
         return None if column is None else [column[index] for index in indices]
 
-    which = message.which
     return Submission(
         None,
         known,
         [ids[index] for index in indices],
         [message.payloads[index] for index in indices],
-        None if which is None else [which[index] for index in indices],
+        pick(message.which),
         pick(message.ready_at),
         pick(message.expires_at),
         first,
         message.watch,
+        keys=pick(message.keys),
+        key_seconds=_key_seconds(message),
     )
+
+
+def _key_seconds(message: Submit) -> float:
+    return DEFAULT_KEY_SECONDS if message.key_seconds is None else message.key_seconds
 
 
 def _append(
@@ -287,16 +323,19 @@ def _append(
     fact.payloads = [*fact.payloads, *message.payloads]
     fact.ready_at = _joined(fact.ready_at, message.ready_at, before, len(ids))
     fact.expires_at = _joined(fact.expires_at, message.expires_at, before, len(ids))
+    fact.keys = _joined(fact.keys, message.keys, before, len(ids))
+    if message.keys is not None:
+        fact.key_seconds = _key_seconds(message)
     fact.first_try = fact.first_try and message.first_try
     fact.watch = fact.watch or message.watch
 
 
 def _joined(
-    left: Sequence[float | None] | None,
-    right: Sequence[float | None] | None,
+    left: Sequence[T | None] | None,
+    right: Sequence[T | None] | None,
     before: int,
     added: int,
-) -> Sequence[float | None] | None:
+) -> Sequence[T | None] | None:
     if left is None and right is None:
         return None
     return [*(left or [None] * before), *(right or [None] * added)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Sequence
 from typing import Final
 
 import trio
@@ -17,8 +18,10 @@ from fastworker.core.ids import id_text, split_ids
 from fastworker.core.records import CallbackRow, JobView
 from fastworker.errors import FastWorkerError, ProtocolError
 from fastworker.server.callback_rules import resolve_callback
+from fastworker.server.dispatch import FULL_STORE_PAUSE_SECONDS
 from fastworker.server.plane import Plane
 from fastworker.server.settings import ControlPlaneSettings
+from fastworker.store.contract import NoSpace
 from fastworker.store.thread import StoreThread
 from fastworker.transport.dial import open_frames
 from fastworker.transport.link import LinkClosed
@@ -129,7 +132,7 @@ class CallbackService:
         now = plane.clock().wall
         attempts = row.attempts + 1
         if taken:
-            await self._store.settle_callbacks([row.delivery], [])
+            await self._save_settled([row.delivery], [])
         elif now - row.made_at >= GIVE_UP_SECONDS:
             logger.error(
                 "the callback of job %s to %s is given up after %d attempts in 24 h: %s",
@@ -138,12 +141,22 @@ class CallbackService:
                 attempts,
                 problem,
             )
-            await self._store.settle_callbacks([row.delivery], [])
+            await self._save_settled([row.delivery], [])
         else:
             at = now + retry_delay(row.attempts, random.random())
-            await self._store.settle_callbacks([], [(row.delivery, at, attempts)])
+            await self._save_settled([], [(row.delivery, at, attempts)])
         self._open.discard(row.delivery)
         self._wake.set()
+
+    async def _save_settled(
+        self, done: Sequence[bytes], later: Sequence[tuple[bytes, float, int]]
+    ) -> None:
+        """Save, however long a full store makes this wait: a restart would deliver again."""
+        while True:
+            try:
+                return await self._store.settle_callbacks(done, later)
+            except NoSpace:
+                await trio.sleep(FULL_STORE_PAUSE_SECONDS)
 
     async def _message(self, row: CallbackRow) -> Callback | None:
         views = await self._store.views([row.job_id])

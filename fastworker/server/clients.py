@@ -15,8 +15,18 @@ import trio
 from fastworker.core.facts import CancelRequest, WatchRequest
 from fastworker.core.ids import ID_BYTES, split_ids
 from fastworker.core.records import JobOptions
-from fastworker.errors import CallerError, FastWorkerError, Forbidden, ProtocolError, Rejected
+from fastworker.errors import (
+    CallerError,
+    FastWorkerError,
+    Forbidden,
+    Overloaded,
+    ProtocolError,
+    Rejected,
+    UnknownJob,
+)
 from fastworker.server.answers import Intake
+from fastworker.server.dead_letters import change_dead_letters
+from fastworker.server.manage import queue_pause
 from fastworker.server.plane import Plane
 from fastworker.server.reports import fetch_views, make_report, roster_message
 from fastworker.server.roster import CancelOrigin, Watcher
@@ -29,6 +39,7 @@ from fastworker.wire.messages import (
     Cancel,
     Fetch,
     Introduce,
+    Manage,
     Message,
     Problem,
     Query,
@@ -108,6 +119,8 @@ class ClientPeer(Watcher):
                 await self._plane.inbox.put(CancelRequest(origin, ids, message.reason))
             case Fetch() | Query():
                 await self._read(message)
+            case Manage():
+                await self._manage(message)
             case CallbackAck():
                 self._plane.acknowledge_callbacks(split_ids(message.deliveries))
             case Introduce():
@@ -139,8 +152,7 @@ class ClientPeer(Watcher):
 
     async def _submit(self, message: Submit) -> None:
         if self._plane.draining:
-            text = "the control plane is stopping; try again in a moment"
-            self.send(Problem("overloaded", text, request=message.request, retry_after=1.0))
+            self._refuse_draining(message.request)
             return
         try:
             self._check_authority(message)
@@ -148,6 +160,10 @@ class ClientPeer(Watcher):
             self._intake.receive(message)
         except (CallerError, Rejected) as error:
             self.send(Problem(error.code, str(error), request=message.request))
+
+    def _refuse_draining(self, request: int) -> None:
+        text = "the control plane is stopping; try again in a moment"
+        self.send(Problem("overloaded", text, request=request, retry_after=1.0))
 
     def _check_authority(self, message: Submit) -> None:
         self._parent = None
@@ -194,26 +210,42 @@ class ClientPeer(Watcher):
                     found = error
                 self._callbacks[address] = found
 
-    # -- reads ------------------------------------------------------------------------------
+    # -- reads, and changes that take reading -----------------------------------------------
 
-    async def _read(self, message: Fetch | Query) -> None:
+    async def _manage(self, message: Manage) -> None:
+        if self._plane.draining:
+            self._refuse_draining(message.request)
+        elif message.what in ("pause", "resume"):
+            try:
+                fact = queue_pause(self, message)
+            except CallerError as error:
+                self.send(Problem(error.code, str(error), request=message.request))
+                return
+            await self._plane.inbox.put(fact)
+        else:
+            await self._read(message)
+
+    async def _read(self, message: Fetch | Query | Manage) -> None:
         """Answer beside the loop, so that a slow read holds up nothing."""
         answer: Callable[[], Awaitable[Message]]
         if isinstance(message, Fetch):
             ids = _bounded(message, message.ids)
             answer = partial(fetch_views, self._plane, message.request, ids)
+        elif isinstance(message, Manage):
+            answer = partial(change_dead_letters, self._plane, message)
         else:
             answer = partial(make_report, self._plane, message)
         await self._limit.acquire()
         self._reads.start_soon(self._answer_read, message, answer)
 
     async def _answer_read(
-        self, message: Fetch | Query, answer: Callable[[], Awaitable[Message]]
+        self, message: Fetch | Query | Manage, answer: Callable[[], Awaitable[Message]]
     ) -> None:
         try:
             self.send(await answer())
-        except (CallerError, Rejected) as error:
-            self.send(Problem(error.code, str(error), request=message.request))
+        except (CallerError, Rejected, UnknownJob) as error:
+            wait = error.retry_after if isinstance(error, Overloaded) else None
+            self.send(Problem(error.code, str(error), message.request, wait))
         finally:
             self._limit.release()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from fastworker.core.facts import Outcomes
+from fastworker.core.facts import Outcomes, Retry
 from fastworker.core.ids import split_ids
 from fastworker.core.records import (
     MAX_PAYLOAD_BYTES,
@@ -25,6 +25,9 @@ from fastworker.wire.options import options_to_map
 FINISHED_JOBS: Final = 1000
 FINISHED_BYTES: Final = 4 * 1024 * 1024
 """Of one `Finished` message, so that large results do not add up to an unbounded frame."""
+
+MAX_RETRY_DELAY_SECONDS: Final = 366 * 86_400.0
+"""A retry further away than that is a mistake in a policy."""
 
 
 def finished_messages(rows: Sequence[FinishRow]) -> Iterator[Finished]:
@@ -61,7 +64,8 @@ def outcomes_fact(session: bytes, message: Outcome) -> Outcomes:
     """What a subworker reports, as a fact.
 
     Raises:
-        ProtocolError: a status that is no end, a success without a value, or one too large.
+        ProtocolError: a status that is no end, a success without a value, one too large, or a
+            retry of what did not fail or at an impossible time.
     """
     if max((len(value) for value in message.values if value), default=0) > MAX_PAYLOAD_BYTES:
         raise ProtocolError(
@@ -89,7 +93,25 @@ def outcomes_fact(session: bytes, message: Outcome) -> Outcomes:
         started_at=message.started_at,
         finished_at=message.finished_at,
         failures=failures,
+        retries=dict(_retries(message, statuses)) if message.retries else {},
     )
+
+
+def _retries(message: Outcome, statuses: Sequence[TaskStatus]) -> Iterator[tuple[int, Retry]]:
+    for index, delay, counted, budget in message.retries or ():
+        assert isinstance(index, int) and isinstance(delay, float) and isinstance(counted, bool)
+        assert budget is None or isinstance(budget, float)
+        if statuses[index] is not TaskStatus.FAILURE:
+            raise ProtocolError(
+                f"message Outcome, field retries: attempt {index} did not fail, "
+                f"it ended as {statuses[index].value}"
+            )
+        if not 0 <= delay <= MAX_RETRY_DELAY_SECONDS:
+            raise ProtocolError(
+                "message Outcome, field retries: expected a delay from 0 to "
+                f"{MAX_RETRY_DELAY_SECONDS:.0f} seconds, got {delay}"
+            )
+        yield index, Retry(delay, counted, budget)
 
 
 def assign_message(
@@ -104,6 +126,8 @@ def assign_message(
     numbers: dict[tuple[int, int, int], int] = {}
     which: list[int] = []
     budget: list[float | None] | None = None
+    failed = False
+    alone: list[int] = []
     for position, (job, pool) in enumerate(jobs):
         alike = job.lane, pool, id(job.options)
         number = numbers.get(alike)
@@ -116,6 +140,10 @@ def assign_message(
             if budget is None:
                 budget = [None] * len(jobs)
             budget[position] = max(0.0, job.expires_at - wall)
+        if job.failures:
+            failed = True
+        if job.deaths:
+            alone.append(position)
     return Assign(
         ids=b"".join([job.id for job, _ in jobs]),
         tokens=[job.token for job, _ in jobs],
@@ -124,4 +152,6 @@ def assign_message(
         attempts=[job.attempts for job, _ in jobs],
         which=None if len(specs) == 1 else which,
         budget=budget,
+        failures=[job.failures for job, _ in jobs] if failed else None,
+        alone=alone or None,
     )

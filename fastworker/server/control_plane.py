@@ -7,7 +7,7 @@ told to stop. The services::
     listeners   one for the base address, one for the discovery address
     payloads    arguments that are read from the store at hand-out
     callbacks   deliveries to applications that asked for them
-    maintenance retention
+    maintenance retention, and whether the store is still there
     local       a subworker of its own while no other can run what waits
     signals     first SIGTERM or SIGINT: stop well; second: stop at once
 """
@@ -19,26 +19,27 @@ import logging
 import signal
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
 
 from fastworker.core.dispatcher import Dispatcher
 from fastworker.core.records import Now
-from fastworker.errors import CannotCreate, InvalidOption, StoreBroken
+from fastworker.errors import InvalidOption, StoreError
 from fastworker.server.callbacks import CallbackService
 from fastworker.server.dispatch import dispatch_forever
 from fastworker.server.inbox import Inbox
 from fastworker.server.listener import Listener, open_listeners
 from fastworker.server.local_worker import LocalWorker
-from fastworker.server.maintenance import prune_forever
+from fastworker.server.maintenance import maintain_forever
 from fastworker.server.payloads import PayloadLoader
 from fastworker.server.plane import Plane
 from fastworker.server.reports import roster_message
 from fastworker.server.roster import ConnectedRoster
 from fastworker.server.settings import ControlPlaneSettings
 from fastworker.store.opening import open_store
-from fastworker.store.thread import open_store_thread
+from fastworker.store.thread import StoreThread, open_store_thread
 from fastworker.version import __version__
 from fastworker.wire.addresses import Address, parse_address
 from fastworker.wire.messages import Bye
@@ -54,10 +55,23 @@ def wall_clock() -> Now:
     return Now(time.time(), trio.current_time())
 
 
+OpenStorage = Callable[[ControlPlaneSettings], AbstractAsyncContextManager[StoreThread]]
+"""Opens what the control plane remembers with; closes it at the end of the block."""
+
+
+@asynccontextmanager
+async def open_storage(settings: ControlPlaneSettings) -> AsyncIterator[StoreThread]:
+    """The store that the settings ask for, behind its threads."""
+    store = open_store(settings.store, settings.durability)
+    async with open_store_thread(store) as store_thread:
+        yield store_thread
+
+
 async def run_control_plane(
     settings: ControlPlaneSettings,
     *,
     clock: Callable[[], Now] = wall_clock,
+    open_storage: OpenStorage = open_storage,
     handle_signals: bool = True,
     task_status: trio.TaskStatus[Plane] = trio.TASK_STATUS_IGNORED,
 ) -> int:
@@ -66,6 +80,7 @@ async def run_control_plane(
     Args:
         settings: see `ControlPlaneSettings`.
         clock: for tests; must follow `trio.current_time`.
+        open_storage: for tests; in place of what the settings ask for.
         handle_signals: False inside another program, which cancels instead.
         task_status: started with the `Plane` once both listeners are open.
 
@@ -74,10 +89,14 @@ async def run_control_plane(
         CannotCreate: an address cannot be listened on.
         trio.Cancelled: when cancelled; the store is closed well.
     """
-    store = open_store(settings.store, settings.durability)
-    async with open_store_thread(store) as store_thread:
+    async with open_storage(settings) as store_thread:
         snapshot = await store_thread.load()
-        dispatcher = Dispatcher(snapshot, clock(), lease_seconds=settings.lease_seconds)
+        dispatcher = Dispatcher(
+            snapshot,
+            clock(),
+            lease_seconds=settings.lease_seconds,
+            max_queued_jobs=settings.max_queued_jobs,
+        )
         loader = PayloadLoader()
         roster = ConnectedRoster(
             lambda lane: dispatcher.memory.lanes_by_number[lane].key,
@@ -101,10 +120,8 @@ async def run_control_plane(
             _settle_memory()
         try:
             return await _serve(plane, callbacks, loader, handle_signals, task_status)
-        except* StoreBroken as broken:
-            raise _first(broken) from None
-        except* CannotCreate as cannot:
-            raise _first(cannot) from None
+        except* StoreError as failed:
+            raise _first(failed) from None
 
 
 def _settle_memory() -> None:
@@ -118,10 +135,12 @@ def _settle_memory() -> None:
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> Exception:
-    """The innermost first error of a group."""
+    """The innermost first error of a group, or the failure of the store that was its cause."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    while isinstance(error.__cause__, StoreError):
+        error = error.__cause__
     assert isinstance(error, Exception)
     return error
 
@@ -151,7 +170,7 @@ async def _serve(
                 )
                 services.start_soon(loader.serve_forever, plane)
                 services.start_soon(callbacks.serve_forever, plane)
-                services.start_soon(prune_forever, plane)
+                services.start_soon(maintain_forever, plane)
                 services.start_soon(local.serve_forever)
                 _say_started(plane)
                 task_status.started(plane)

@@ -76,14 +76,18 @@ async def dispatch_forever(
         StoreBroken: a write failed indeterminately; nothing more may be acknowledged.
         InternalError: core and store disagree about which jobs there are.
     """
-    kept_back: list[Fact] = []
+    kept_back: list[Fact] | None = None
     while True:
-        until = _deadline(dispatcher, clock())
-        if kept_back:
-            until = min(until, trio.current_time() + FULL_STORE_PAUSE_SECONDS)
-        facts = kept_back + await inbox.receive_batch(until=until)
+        if kept_back is None:
+            until = _deadline(dispatcher, clock())
+        else:
+            until = trio.current_time() + FULL_STORE_PAUSE_SECONDS
+        facts = (kept_back or []) + await inbox.receive_batch(until=until)
         with trio.CancelScope(shield=True), trio.fail_after(STORE_PATIENCE_SECONDS):
+            was_full = kept_back is not None
             kept_back = await _take_turn(dispatcher, facts, store, shell, clock)
+        if kept_back is not None and not was_full:
+            logger.error("the store is full; outcomes wait until space returns")
 
 
 def _deadline(dispatcher: Dispatcher, now: Now) -> float:
@@ -99,8 +103,8 @@ async def _take_turn(
     store: AsyncStore,
     shell: Shell,
     clock: Callable[[], Now],
-) -> list[Fact]:
-    """One turn; returns the facts that a full store could not take."""
+) -> list[Fact] | None:
+    """One turn; returns the facts that a full store could not take, None if it took all."""
     facts = [Renewals(shell.heard()), *facts]
     suspicious = False
     while True:
@@ -117,17 +121,17 @@ async def _take_turn(
             if suspicious:
                 raise InternalError("a job that the store has was taken for a new one") from None
             suspicious = True
-        except NoSpace:
+        except NoSpace as full:
             dispatcher.drop(staged)
-            if not any(isinstance(fact, Submission) for fact in facts):
-                logger.error("the store is full; outcomes wait until space returns")
+            if any(isinstance(fact, Submission) for fact in facts):
+                facts = _refuse_submissions(facts, shell)
+            elif not full.room_made:
                 return [fact for fact in facts if not isinstance(fact, Renewals)]
-            facts = _refuse_submissions(facts, shell)
         else:
             dispatcher.apply(staged)
             await _carry_out(staged.commands, shell)
             shell.turn_ended(dispatcher)
-            return []
+            return None
 
 
 async def _save(store: AsyncStore, saves: Saves, clock: Callable[[], Now]) -> None:

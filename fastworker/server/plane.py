@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+import trio
+
 from fastworker.core.dispatcher import Dispatcher
 from fastworker.core.records import Now
 from fastworker.server.inbox import Inbox
@@ -41,6 +43,8 @@ class Plane:
     """Where it listens, as peers may dial it."""
     draining: bool = False
     warned: set[str] = field(default_factory=set)
+    dead_letter_turn: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(1, max_value=1))
+    """Held while dead letters are replayed or discarded, so that none is replayed twice."""
 
     def warn(self, text: str) -> None:
         """Log a warning once."""

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 from fastworker.core.records import JobView, TaskStatus
 from fastworker.errors import InvalidOption
+from fastworker.server.criteria import text_option
+from fastworker.server.dead_letters import (
+    attempt_maps,
+    dead_letter_map,
+    dead_maps,
+    without_traceback,
+)
 from fastworker.server.plane import Plane
 from fastworker.store.contract import JobFilter
 from fastworker.version import __version__
@@ -35,7 +44,9 @@ async def fetch_views(plane: Plane, request: int, ids: list[bytes]) -> Fetched:
 
 def _with_reason(plane: Plane, view: JobView) -> OptionMap:
     found = view_to_map(view)
-    reason = plane.dispatcher.why_waiting(view.task, view.queue, view.status)
+    reason = plane.dispatcher.why_waiting(
+        view.task, view.queue, view.status, job_id=view.id, attempts=view.attempts
+    )
     if reason is not None:
         found["reason"] = reason
     return found
@@ -46,6 +57,7 @@ async def make_report(plane: Plane, query: Query) -> Report:
 
     Raises:
         InvalidOption: an unknown report, or options it does not have.
+        UnknownJob: it is about one job, which is not there.
     """
     options = query.options or {}
     match query.what:
@@ -57,28 +69,45 @@ async def make_report(plane: Plane, query: Query) -> Report:
             body = {"queues": _queue_maps(plane)}
         case "jobs":
             body = {"jobs": await _job_maps(plane, options)}
+        case "dead":
+            body = {"dead": await dead_maps(plane, options)}
+        case "dead_letter":
+            body = await dead_letter_map(plane, options)
+        case "attempts":
+            body = {"attempts": await attempt_maps(plane, options)}
         case "status":
             body = await _status_map(plane)
         case _:
             raise InvalidOption(
-                f"there is no report {query.what!r}; ask for tasks, workers, queues, jobs or status"
+                f"there is no report {query.what!r}; ask for tasks, workers, queues, jobs, dead, "
+                "dead_letter, attempts or status"
             )
     return Report(query.request, body)
 
 
 def _queue_maps(plane: Plane) -> list[OptionMap]:
+    """What waits in each queue, and what is known of how long, without asking the store."""
+    memory = plane.dispatcher.memory
     found: dict[str, OptionMap] = {}
-    for lane in plane.dispatcher.memory.lanes.values():
-        entry = found.setdefault(
-            lane.key.queue, {"queue": lane.key.queue, "queued": 0, "priorities": [0, 0, 0, 0]}
-        )
+    for _, queue in sorted(memory.paused):
+        _queue_map(found, queue)["paused"] = True
+    for lane in memory.lanes.values():
+        entry = _queue_map(found, lane.key.queue)
         entry["queued"] += lane.depth
         entry["priorities"][lane.key.priority] += lane.depth
+        first = lane.ready[0] if lane.ready else None
+        if first is not None and first.submitted_at < entry.get("oldest_at", math.inf):
+            entry["oldest_at"] = first.submitted_at
     return [found[name] for name in sorted(found)]
 
 
+def _queue_map(found: dict[str, OptionMap], queue: str) -> OptionMap:
+    empty = {"queue": queue, "queued": 0, "priorities": [0, 0, 0, 0], "paused": False}
+    return found.setdefault(queue, empty)
+
+
 async def _job_maps(plane: Plane, options: OptionMap) -> list[OptionMap]:
-    status = _text(options, "status")
+    status = text_option(options, "status")
     if status is not None and status not in {word.value for word in TaskStatus}:
         raise InvalidOption(f"there is no status {status!r:.40}")
     limit = options.get("limit", 100)
@@ -89,20 +118,13 @@ async def _job_maps(plane: Plane, options: OptionMap) -> list[OptionMap]:
         raise InvalidOption(f"limit is {limit!r:.40}; expected 1 to {MAX_JOBS_PER_REPORT}")
     criteria = JobFilter(
         status=status,
-        task=_text(options, "task"),
-        queue=_text(options, "queue"),
+        task=text_option(options, "task"),
+        queue=text_option(options, "queue"),
         before_key=before,
         limit=limit,
     )
     rows = await plane.store.jobs(criteria)
-    return [{**_with_reason(plane, view), "key": key} for key, view in rows]
-
-
-def _text(options: OptionMap, name: str) -> str | None:
-    value = options.get(name)
-    if value is not None and not isinstance(value, str):
-        raise InvalidOption(f"{name} is {value!r:.40}; expected text")
-    return value
+    return [{**_with_reason(plane, without_traceback(view)), "key": key} for key, view in rows]
 
 
 async def _status_map(plane: Plane) -> OptionMap:

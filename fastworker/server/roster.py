@@ -11,6 +11,7 @@ from fastworker.core.commands import (
     AcknowledgeOutcomes,
     AnnounceEnded,
     AnnounceRoster,
+    AnswerPause,
     AnswerRegistration,
     AnswerSubmission,
     AnswerWatch,
@@ -20,11 +21,12 @@ from fastworker.core.commands import (
     WithdrawJobs,
 )
 from fastworker.core.dispatcher import Dispatcher
-from fastworker.core.facts import CancelRequest
+from fastworker.core.facts import CancelRequest, QueuePause
 from fastworker.core.records import FinishRow, JobRow, LaneKey
 from fastworker.errors import InternalError
 from fastworker.server.answers import Origin
 from fastworker.server.columns import assign_message, finished_messages
+from fastworker.server.manage import PauseOrigin
 from fastworker.transport.link import Link
 from fastworker.wire.messages import (
     Cancelled,
@@ -139,6 +141,8 @@ class ConnectedRoster:
                 _cancel_origin(command.fact).settle(command.index, command.outcome)
             case AnswerWatch():
                 self._answer_watch(command)
+            case AnswerPause():
+                _pause_origin(command.fact).answer()
             case AnnounceRoster():
                 self._announce_roster()
             case _:
@@ -187,19 +191,21 @@ class ConnectedRoster:
             raise InternalError("a submission came from nowhere")
         watcher = origin.peer
         if fact.watch and isinstance(watcher, Watcher) and not watcher.closed:
-            refused = {refusal.index for refusal in command.refused}
+            passed = {refusal.index for refusal in command.refused}
+            passed.update(index for index, _ in command.existing)
             ended = {row.id for row in command.ended}
             self.watch(
                 [
                     job_id
                     for index, job_id in enumerate(fact.ids)
-                    if index not in refused and job_id not in ended
+                    if index not in passed and job_id not in ended
                 ]
-                if refused or ended
+                if passed or ended
                 else fact.ids,
                 watcher,
             )
-        origin.settle(command.refused)
+            self.watch(command.older, watcher)
+        origin.settle(command.refused, command.existing)
         if command.ended and isinstance(watcher, Watcher):
             for message in finished_messages(command.ended):
                 watcher.send(message)
@@ -257,4 +263,10 @@ class ConnectedRoster:
 def _cancel_origin(fact: CancelRequest) -> CancelOrigin:
     if not isinstance(fact.origin, CancelOrigin):
         raise InternalError("a cancel came from nowhere")
+    return fact.origin
+
+
+def _pause_origin(fact: QueuePause) -> PauseOrigin:
+    if not isinstance(fact.origin, PauseOrigin):
+        raise InternalError("a pause came from nowhere")
     return fact.origin

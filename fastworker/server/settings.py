@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fastworker.core.memory import MAX_QUEUED_JOBS
 from fastworker.store.contract import Retention
 
 
@@ -25,6 +26,7 @@ class ControlPlaneSettings:
         callback_allow: hosts (and ``host:port``) that callbacks may dial, too.
         drain_seconds: how long a first SIGTERM waits for connections to end well.
         log_level, log_format: for the local subworker.
+        max_queued_jobs: at this many ready jobs new ones are refused as `Overloaded`.
         lease_seconds, heartbeat_seconds: see guarantees G2; shorter in tests.
     """
 
@@ -49,4 +51,5 @@ class ControlPlaneSettings:
     log_format: str = "text"
     lease_seconds: float = 15.0
     heartbeat_seconds: float = 5.0
+    max_queued_jobs: int = MAX_QUEUED_JOBS
     retention: Retention = field(default_factory=Retention)

@@ -52,6 +52,11 @@ def insert(target: str, width: int) -> Batched:
     return Batched(f"INSERT INTO {target} VALUES ", _row(width))
 
 
+def replace(target: str, width: int) -> Batched:
+    """As `insert`, but a row takes the place of an older one with the same primary key."""
+    return Batched(f"INSERT OR REPLACE INTO {target} VALUES ", _row(width))
+
+
 def delete(table: str, key: str) -> Batched:
     """A delete of rows by their key; each row to bind is ``(key,)``."""
     return Batched(f"DELETE FROM {table} WHERE {key} IN (", "?", ")")

@@ -13,11 +13,12 @@ from fastworker.core.questions import (
     INLINE_PAYLOAD_BYTES,
     Known,
     KnownJob,
+    KnownKey,
     Questions,
     RefillQuestion,
     Snapshot,
 )
-from fastworker.core.records import CallbackRow, JobView, LaneKey, Saves
+from fastworker.core.records import AttemptView, CallbackRow, JobView, LaneKey, Saves
 from fastworker.errors import StoreError
 
 
@@ -31,6 +32,8 @@ class NoSpace(StoreError):
     """The disk is full; the transaction was definitely rolled back."""
 
     code = "no_space"
+    room_made = False
+    """Whether the reserve was given up now, so that trying again without new jobs may help."""
 
 
 class StoreInfo(NamedTuple):
@@ -55,6 +58,22 @@ class JobFilter(NamedTuple):
     limit: int = 100
 
 
+class DeadFilter(NamedTuple):
+    """Which dead letters (FAILURE and DEAD, not replayed, not discarded); None means any.
+
+    Newest first. ``before_key`` pages on. ``ended_before`` (excluded) and ``ended_after``
+    (included) are wall seconds of the end.
+    """
+
+    task: str | None = None
+    error: str | None = None
+    """Type name of the failure, exactly, or the reason of a DEAD job."""
+    ended_before: float | None = None
+    ended_after: float | None = None
+    before_key: int | None = None
+    limit: int = 100
+
+
 class Retention(NamedTuple):
     """How long outcomes are kept; whichever limit is met first, oldest out first."""
 
@@ -65,6 +84,11 @@ class Retention(NamedTuple):
     tombstone_seconds: float = 7 * 86_400.0
     tombstones_count: int = 10_000_000
     """About 1.5 GB of ids whose results are gone; a busy store forgets the oldest sooner."""
+
+    @property
+    def attempts_seconds(self) -> float:
+        """How long an attempt can be kept after its job's end."""
+        return max(self.results_seconds, self.failures_seconds) + self.tombstone_seconds
 
 
 class PruneReport(NamedTuple):
@@ -91,11 +115,12 @@ class Store(Protocol):
     def save(self, saves: Saves) -> None:
         """Write everything in one transaction, synced according to the durability.
 
-        Order inside: lanes, inserts, updates, finishes, callbacks.
+        Order inside: lanes, inserts, updates, finishes, callbacks, then the rest.
 
         Raises:
             DuplicateJob: an insert's id exists; nothing was written.
-            NoSpace: the disk is full; nothing was written.
+            NoSpace: the disk is full, or there are inserts and the reserve for outcomes is
+                missing; nothing was written.
             StoreBroken: whether it was written cannot be known; use the store no more.
         """
         ...
@@ -113,7 +138,12 @@ class Store(Protocol):
         ...
 
     def prune(self, retention: Retention, *, now: float, limit: int = 1000) -> PruneReport:
-        """Remove at most ``limit`` outdated results and tombstones in one transaction."""
+        """Remove at most ``limit`` outdated results and tombstones in one transaction.
+
+        The attempts of a job go with its tombstone. Beside them at most ``limit`` each of
+        attempts, of idempotency keys whose time is up and whose job has ended, and of workers not
+        seen for as long as anything of theirs can be kept.
+        """
         ...
 
     def due_callbacks(self, *, now: float, limit: int = 100) -> list[CallbackRow]:
@@ -128,6 +158,19 @@ class Store(Protocol):
         self, done: Sequence[bytes], later: Sequence[tuple[bytes, float, int]]
     ) -> None:
         """Delete the delivered or given-up ones; put others off: (delivery, next at, attempts)."""
+        ...
+
+    def discard(self, keys: Sequence[int], *, now: float) -> int:
+        """Make dead letters, given by job key, tombstones in one transaction; returns how many
+        were ones."""
+        ...
+
+    def check_present(self) -> None:
+        """See that the store is still where it was.
+
+        Raises:
+            StoreUnusable: it was deleted, replaced or overwritten; use the store no more.
+        """
         ...
 
     def reader(self) -> StoreReader:
@@ -154,6 +197,14 @@ class StoreReader(Protocol):
         """A page of jobs with their keys, newest first, values left out."""
         ...
 
+    def dead(self, criteria: DeadFilter) -> list[tuple[int, JobView]]:
+        """A page of dead letters with their keys, newest first, values left out."""
+        ...
+
+    def attempts(self, job_id: bytes) -> list[AttemptView]:
+        """Every attempt of a job, first to last; empty if it is not stored or never started."""
+        ...
+
     def counts(self) -> dict[str, int]:
         """Number of jobs by status."""
         ...
@@ -163,10 +214,13 @@ class StoreReader(Protocol):
 
 __all__ = [
     "INLINE_PAYLOAD_BYTES",
+    "AttemptView",
+    "DeadFilter",
     "DuplicateJob",
     "JobFilter",
     "Known",
     "KnownJob",
+    "KnownKey",
     "LaneKey",
     "NoSpace",
     "PruneReport",

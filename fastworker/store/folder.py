@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from fastworker.errors import CannotCreate, StoreLocked, StoreUnusable
+from fastworker.store.reserve import Reserve
 
 DATABASE: Final = "fastworker.db"
 NEW_DATABASE: Final = "fastworker.db.new"
@@ -30,7 +31,9 @@ class StoreFolder:
         """
         self.path = path
         self.database = path / DATABASE
+        self.reserve = Reserve(path)
         self._watched: dict[Path, tuple[int, int]] = {}
+        self._written: tuple[int, int] | None = None
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._ignore_in_git()
@@ -71,8 +74,10 @@ class StoreFolder:
     def claim(self) -> None:
         """Write who holds the folder, for whoever is refused, and as a sign that it is in use."""
         try:
-            os.ftruncate(self._lock, 0)
-            os.pwrite(self._lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            text = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
+            # In this order, it works on a full disk too.
+            os.pwrite(self._lock, text, 0)
+            os.ftruncate(self._lock, len(text))
         except OSError as error:
             raise cannot_write(self.path / "lock", error) from error
 
@@ -80,6 +85,26 @@ class StoreFolder:
         """Remember which files these are now, for `check_present`."""
         for path in paths:
             self._watched[path] = _identity(path)
+        self.note_written()
+
+    def note_written(self) -> None:
+        """Remember what the database looks like after a write of ours, for `check_untouched`."""
+        with contextlib.suppress(OSError):
+            self._written = _content(self.database)
+
+    def check_untouched(self) -> None:
+        """See that nobody else has written the database, for example by copying another over it.
+
+        Raises:
+            StoreUnusable: somebody has, so what is in it now is not what we know.
+        """
+        with contextlib.suppress(OSError):  # not there: that is for `check_present` to say
+            if self._written is not None and _content(self.database) != self._written:
+                raise StoreUnusable(
+                    f"{self.database} was overwritten by another program while it was in use; "
+                    "stop everything that uses it and restore a backup with: fastworker store "
+                    "restore"
+                )
 
     def check_present(self) -> None:
         """See that the watched files are still the ones that are open.
@@ -149,3 +174,8 @@ def cannot_write(path: Path, error: OSError) -> CannotCreate:
 def _identity(path: Path) -> tuple[int, int]:
     status = os.stat(path)
     return status.st_dev, status.st_ino
+
+
+def _content(path: Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns

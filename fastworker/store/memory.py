@@ -1,19 +1,18 @@
 """The store that forgets at exit: the contract on dicts, for ``--durability memory`` and tests.
 
-Everything runs in one thread, reads included. Ready jobs are kept in order of position by lane and
-due jobs in a heap; entries that no longer hold are left in place and skipped.
+Everything runs in one thread, reads included.
 """
 
 from __future__ import annotations
 
 import heapq
 import platform
-from bisect import bisect_right, insort
-from collections import Counter, deque
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections import Counter, OrderedDict, deque
+from collections.abc import Sequence
+from itertools import islice, takewhile
 
 from fastworker.core.records import (
+    AttemptView,
     CallbackRow,
     FinishRow,
     JobRow,
@@ -22,22 +21,27 @@ from fastworker.core.records import (
     LaneRow,
     Saves,
     TaskStatus,
+    WorkerRow,
 )
 from fastworker.errors import InternalError
 from fastworker.store.contract import (
-    INLINE_PAYLOAD_BYTES,
+    DeadFilter,
     DuplicateJob,
     JobFilter,
     Known,
     KnownJob,
+    KnownKey,
     PruneReport,
     Questions,
-    RefillQuestion,
     Retention,
     Snapshot,
     StoreInfo,
     StoreReader,
 )
+from fastworker.store.history import is_of_error, tell_attempts
+from fastworker.store.memory_job import StoredJob
+from fastworker.store.memory_keys import KeyTable
+from fastworker.store.memory_lines import WaitingLines
 from fastworker.store.retention import (
     LONG_KEPT,
     Kept,
@@ -47,32 +51,23 @@ from fastworker.store.retention import (
 )
 
 
-class _Job:
-    """One job: its row (payload included), its end, and since when it is a tombstone."""
-
-    __slots__ = ("finish", "row", "tombstone_at")
-
-    def __init__(self, row: JobRow) -> None:
-        self.row = row
-        self.finish: FinishRow | None = None
-        self.tombstone_at: float | None = None
-
-
 class MemoryStore:
     """A `Store` and `StoreReader` of which nothing is left when the process ends."""
 
     def __init__(self) -> None:
         self.info = StoreInfo("memory", "memory", "memory", platform.python_version(), ())
         self._lanes: dict[int, LaneKey] = {}
-        self._jobs: dict[int, _Job] = {}
-        self._keys: dict[bytes, int] = {}
-        self._ready: dict[int, list[tuple[int, int]]] = {}
-        self._due: list[tuple[float, int]] = []
+        self._jobs: dict[int, StoredJob] = {}
+        self._key_of: dict[bytes, int] = {}
+        self._lines = WaitingLines(self._jobs)
         self._results: deque[int] = deque()
         self._results_bytes = 0
-        self._failures: deque[int] = deque()
+        self._failures: OrderedDict[int, None] = OrderedDict()
         self._tombstones: deque[int] = deque()
         self._callbacks: dict[bytes, CallbackRow] = {}
+        self._workers: OrderedDict[bytes, WorkerRow] = OrderedDict()
+        self._idempotency = KeyTable()
+        self._paused: set[tuple[str, str]] = set()
         self._counts: Counter[TaskStatus] = Counter()
         self._key_ceiling = 0
         self._token_ceiling = 0
@@ -88,19 +83,25 @@ class MemoryStore:
             key_ceiling=self._key_ceiling,
             token_ceiling=self._token_ceiling,
             next_position=1 + max(self._key_ceiling, *self._jobs, 0),
-            next_due_at=self._take_due(float("inf"), 0)[1],
+            next_due_at=self._lines.due(float("inf"), 0)[1],
+            paused=frozenset(self._paused),
         )
 
     def recall(self, questions: Questions) -> Known:
         known = Known()
         for job_id in questions.ids:
-            if (key := self._keys.get(job_id)) is not None:
+            if (key := self._key_of.get(job_id)) is not None:
                 job = self._jobs[key]
-                known.jobs[job_id] = KnownJob(_inline(job.row), job.finish)
+                known.jobs[job_id] = KnownJob(job.inline(), job.finish)
+        for name in questions.keys:
+            if (stored := self._idempotency.get(name)) is not None:
+                known.keys[name] = KnownKey(stored, self._has_ended(stored.job_key))
         for refill in questions.refills:
-            known.refills[refill.lane] = self._refill(refill)
+            known.refills[refill.lane] = self._lines.refill(refill)
         if questions.due_before is not None:
-            known.due, known.next_due_at = self._take_due(questions.due_before, questions.due_limit)
+            known.due, known.next_due_at = self._lines.due(
+                questions.due_before, questions.due_limit
+            )
         return known
 
     def commit(self) -> None:
@@ -113,19 +114,38 @@ class MemoryStore:
         self._check(saves)
         self._lanes.update(saves.lanes)
         for row in saves.inserts:
-            self._jobs[row.key] = _Job(row)
-            self._keys[row.id] = row.key
+            self._jobs[row.key] = StoredJob(row)
+            self._key_of[row.id] = row.key
             self._counts[row.status] += 1
-            self._index(row)
+            self._lines.add(row)
         for row in saves.updates:
             self._update(row)
         for finish in saves.finishes:
             self._finish(finish)
         self._callbacks.update((callback.delivery, callback) for callback in saves.callbacks)
+        self._write_rest(saves)
         if saves.key_ceiling is not None:
             self._key_ceiling = saves.key_ceiling
         if saves.token_ceiling is not None:
             self._token_ceiling = saves.token_ceiling
+
+    def _write_rest(self, saves: Saves) -> None:
+        for attempt in saves.attempts:
+            if (job := self._jobs.get(attempt.key)) is not None:
+                job.add_attempt(attempt)
+        for worker in saves.workers:
+            self._workers[worker.session] = worker
+            self._workers.move_to_end(worker.session)
+        for key in saves.keys:
+            self._idempotency.set(key)
+        for tenant, queue, paused in saves.pauses:
+            if paused:
+                self._paused.add((tenant, queue))
+            else:
+                self._paused.discard((tenant, queue))
+        for replayed, replayed_by in saves.replays:
+            if replayed in self._jobs:
+                self._jobs[replayed].replayed_by = replayed_by
 
     def _check(self, saves: Saves) -> None:
         """Refuse before anything is changed, so that a refusal changes nothing."""
@@ -133,7 +153,7 @@ class MemoryStore:
         new_keys = {row.key for row in saves.inserts}
         if (
             min(len(new_ids), len(new_keys)) < len(saves.inserts)
-            or not self._keys.keys().isdisjoint(new_ids)
+            or not self._key_of.keys().isdisjoint(new_ids)
             or not self._jobs.keys().isdisjoint(new_keys)
         ):
             raise DuplicateJob("an id is already stored")
@@ -146,32 +166,12 @@ class MemoryStore:
         if len(ended) < len(saves.finishes):
             raise _missing(saves.finishes[0].id)
 
-    def _index(self, row: JobRow) -> None:
-        if row.position is not None:
-            line = self._ready.setdefault(row.lane, [])
-            insort(line, (row.position, row.key))
-        if row.due_at is not None:
-            heapq.heappush(self._due, (row.due_at, row.key))
-
     def _update(self, row: JobRow) -> None:
         job = self._jobs[row.key]
-        before = job.row
-        job.row = before._replace(
-            lane=row.lane,
-            status=row.status,
-            position=row.position,
-            ready_at=row.ready_at,
-            expires_at=row.expires_at,
-            due_at=row.due_at,
-            token=row.token,
-            session=row.session,
-            attempts=row.attempts,
-            deaths=row.deaths,
-            started_at=row.started_at,
-        )
-        self._counts[before.status] -= 1
+        self._counts[job.row.status] -= 1
         self._counts[row.status] += 1
-        self._index(job.row)
+        job.update(row)
+        self._lines.add(job.row)
 
     def _finish(self, finish: FinishRow) -> None:
         job = self._jobs[finish.key]
@@ -189,35 +189,53 @@ class MemoryStore:
         self._counts[before.status] -= 1
         self._counts[finish.status] += 1
         if finish.status in LONG_KEPT:
-            self._failures.append(finish.key)
+            self._failures[finish.key] = None
         elif keeps_outcome(finish):
             self._results.append(finish.key)
-            self._results_bytes += _size(finish)
+            self._results_bytes += job.size()
         else:
             self._bury(job, finish.finished_at)
 
     def prune(self, retention: Retention, *, now: float, limit: int = 1000) -> PruneReport:
         kept = Kept(len(self._results), self._results_bytes, len(self._tombstones))
-        ended = (self._end(key) for key in islice(self._results, limit))
-        ages = ((finish.finished_at, _size(finish)) for finish in ended)
+        ended = (self._jobs[key] for key in islice(self._results, limit))
+        ages = ((job.end().finished_at, job.size()) for job in ended)
         results, size = count_outdated_results(ages, kept=kept, retention=retention, now=now)
         self._results_bytes -= size
         gone = [self._results.popleft() for _ in range(results)]
         horizon = now - retention.failures_seconds
-        while (
-            self._failures
-            and len(gone) < limit
-            and self._end(self._failures[0]).finished_at <= horizon
-        ):
-            gone.append(self._failures.popleft())
-        for key in gone:
+        failed = list(islice(self._failures, limit - len(gone)))
+        gone += [key for key in failed if self._jobs[key].end().finished_at <= horizon]
+        for key in sorted(gone):
+            self._failures.pop(key, None)
             self._bury(self._jobs[key], now)
         left = limit - len(gone)
         oldest = (self._jobs[key].tombstone_at or 0.0 for key in islice(self._tombstones, left))
         tombstones = count_outdated_tombstones(oldest, kept=kept, retention=retention, now=now)
         for _ in range(tombstones):
             self._drop(self._tombstones.popleft())
-        return PruneReport(len(gone), tombstones, more=len(gone) + tombstones >= limit)
+        more = self._idempotency.prune(now, limit, self._has_ended)
+        more |= self._prune_workers(now - retention.attempts_seconds, limit)
+        removed = len(gone) + tombstones
+        return PruneReport(len(gone), tombstones, more=more or removed >= limit)
+
+    def _prune_workers(self, horizon: float, limit: int) -> bool:
+        outdated = takewhile(lambda worker: worker.seen_at <= horizon, self._workers.values())
+        gone = [worker.session for worker in islice(outdated, limit)]
+        for session in gone:
+            del self._workers[session]
+        return len(gone) >= limit
+
+    def discard(self, keys: Sequence[int], *, now: float) -> int:
+        gone = [
+            key
+            for key in sorted(set(keys))
+            if key in self._failures and self._jobs[key].replayed_by is None
+        ]
+        for key in gone:
+            del self._failures[key]
+            self._bury(self._jobs[key], now)
+        return len(gone)
 
     def due_callbacks(self, *, now: float, limit: int = 100) -> list[CallbackRow]:
         due = (row for row in self._callbacks.values() if row.next_attempt_at <= now)
@@ -235,6 +253,9 @@ class MemoryStore:
             if (row := self._callbacks.get(delivery)) is not None:
                 self._callbacks[delivery] = row._replace(next_attempt_at=next_at, attempts=attempts)
 
+    def check_present(self) -> None:
+        """Memory does not vanish."""
+
     def reader(self) -> StoreReader:
         """The store itself: there is only one thread."""
         return self
@@ -243,7 +264,7 @@ class MemoryStore:
         """Keep everything: the store lives as long as the object."""
 
     def views(self, ids: Sequence[bytes]) -> list[JobView]:
-        keys = (self._keys.get(job_id) for job_id in dict.fromkeys(ids))
+        keys = (self._key_of.get(job_id) for job_id in dict.fromkeys(ids))
         return [self._view(self._jobs[key]) for key in keys if key is not None]
 
     def payloads(self, keys: Sequence[int]) -> dict[int, bytes]:
@@ -262,105 +283,58 @@ class MemoryStore:
         )
         return list(islice(matching, criteria.limit))
 
+    def dead(self, criteria: DeadFilter) -> list[tuple[int, JobView]]:
+        letters = (
+            (key, self._view(self._jobs[key])._replace(value=None))
+            for key in sorted(self._failures, reverse=True)
+            if criteria.before_key is None or key < criteria.before_key
+        )
+        matching = (letter for letter in letters if _is_wanted(letter[1], criteria))
+        return list(islice(matching, criteria.limit))
+
+    def attempts(self, job_id: bytes) -> list[AttemptView]:
+        if (key := self._key_of.get(job_id)) is None:
+            return []
+        job = self._jobs[key]
+        return tell_attempts((job.attempts or {}).values(), job.last_attempt(), self._workers)
+
     def counts(self) -> dict[str, int]:
         return {status.value: self._counts[status] for status in TaskStatus}
 
-    def _refill(self, question: RefillQuestion) -> list[JobRow]:
-        line = self._ready.get(question.lane, [])
-        found: list[JobRow] = []
-        stale = 0
-        for position, key in islice(
-            line, bisect_right(line, (question.after_position, 2**63)), None
-        ):
-            if len(found) >= question.limit:
-                break
-            job = self._jobs.get(key)
-            if job is None or job.row.position != position or job.row.lane != question.lane:
-                stale += 1
-            elif not found or found[-1].key != key:
-                found.append(_inline(job.row))
-        if stale > len(found) + 1000:
-            self._compact(question.lane)
-        return found
+    def _has_ended(self, key: int) -> bool:
+        """Whether a job has ended, or is no longer stored."""
+        job = self._jobs.get(key)
+        return job is None or job.finish is not None
 
-    def _compact(self, lane: int) -> None:
-        """Leave out the entries that no longer hold."""
-        self._ready[lane] = [
-            (position, key)
-            for position, key in self._ready[lane]
-            if (job := self._jobs.get(key)) is not None and job.row.position == position
-        ]
+    def _view(self, job: StoredJob) -> JobView:
+        return job.view(self._lanes[job.row.lane])
 
-    def _take_due(self, before: float, limit: int) -> tuple[list[JobRow], float | None]:
-        """The due jobs, at most ``limit``, and when the next one is; nothing is taken away."""
-        found: dict[int, tuple[float, int]] = {}
-        while self._due:
-            due_at, key = self._due[0]
-            job = self._jobs.get(key)
-            if job is not None and job.row.due_at == due_at and key not in found:
-                if due_at > before or len(found) >= limit:
-                    break
-                found[key] = (due_at, key)
-            heapq.heappop(self._due)
-        next_due_at = self._due[0][0] if self._due else None
-        for entry in found.values():
-            heapq.heappush(self._due, entry)
-        return [_inline(self._jobs[key].row) for key in found], next_due_at
-
-    def _bury(self, job: _Job, now: float) -> None:
+    def _bury(self, job: StoredJob, now: float) -> None:
         """Forget a job's outcome and arguments, and remember that it was."""
-        assert job.finish is not None, "only a job that has ended becomes a tombstone"
-        job.finish = job.finish._replace(value=None, failure=None, keep_payload=False)
+        job.finish = job.end()._replace(value=None, failure=None, keep_payload=False)
         job.row = job.row._replace(payload=None)
         job.tombstone_at = now
         self._tombstones.append(job.row.key)
 
     def _drop(self, key: int) -> None:
         job = self._jobs.pop(key)
-        del self._keys[job.row.id]
+        del self._key_of[job.row.id]
         self._counts[job.row.status] -= 1
 
-    def _end(self, key: int) -> FinishRow:
-        finish = self._jobs[key].finish
-        assert finish is not None, "only jobs that have ended are in line for pruning"
-        return finish
 
-    def _view(self, job: _Job) -> JobView:
-        row, finish = job.row, job.finish
-        lane = self._lanes[row.lane]
-        failure = finish.failure if finish else None
-        return JobView(
-            id=row.id,
-            task=lane.task,
-            queue=lane.queue,
-            priority=lane.priority,
-            status=row.status,
-            submitted_at=row.submitted_at,
-            ready_at=row.ready_at,
-            expires_at=row.expires_at,
-            started_at=row.started_at,
-            finished_at=finish.finished_at if finish else None,
-            attempts=row.attempts,
-            token=row.token,
-            session=row.session,
-            result_kept=job.tombstone_at is None,
-            value=finish.value if finish else None,
-            failure=failure,
-            reason=failure.reason if failure else None,
-        )
+def _is_wanted(view: JobView, criteria: DeadFilter) -> bool:
+    ended_at, before, after = view.finished_at, criteria.ended_before, criteria.ended_after
+    return (
+        view.replayed_by is None
+        and ended_at is not None
+        and criteria.task in (None, view.task)
+        and (before is None or ended_at < before)
+        and (after is None or ended_at >= after)
+        and (criteria.error is None or is_of_error(criteria.error, view.status, view.failure))
+    )
 
 
 def _missing(job_id: bytes) -> InternalError:
     return InternalError(
         f"job {job_id.hex()} is not stored or has ended already; nothing was written"
     )
-
-
-def _inline(row: JobRow) -> JobRow:
-    large = row.payload is not None and len(row.payload) > INLINE_PAYLOAD_BYTES
-    return row._replace(payload=None) if large else row
-
-
-def _size(finish: FinishRow) -> int:
-    failure: Iterable[str] = finish.failure or ()
-    return len(finish.value or b"") + sum(map(len, failure))

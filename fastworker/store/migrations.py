@@ -43,7 +43,29 @@ _FIRST: Final = (
     "CREATE INDEX callbacks_due ON callbacks (next_attempt_at)",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST,)
+# Retries, attempts, idempotency keys, paused queues, dead letters.
+_SECOND: Final = (
+    "ALTER TABLE jobs ADD COLUMN failures INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN first_started_at REAL",
+    "ALTER TABLE jobs ADD COLUMN replayed_by BLOB",
+    # Only of attempts that did not end their job: a job that succeeds at once has no row here.
+    "CREATE TABLE attempts (key INTEGER NOT NULL, token INTEGER NOT NULL, session BLOB,"
+    " started_at REAL, finished_at REAL NOT NULL, outcome TEXT NOT NULL, error TEXT NOT NULL,"
+    " PRIMARY KEY (key, token)) WITHOUT ROWID",
+    "CREATE TABLE workers (session BLOB PRIMARY KEY, label TEXT NOT NULL, host TEXT NOT NULL,"
+    " pid INTEGER NOT NULL, seen_at REAL NOT NULL)",
+    "CREATE INDEX workers_seen ON workers (seen_at)",
+    "CREATE TABLE keys (tenant TEXT NOT NULL, task TEXT NOT NULL, key TEXT NOT NULL,"
+    " id BLOB NOT NULL, job_key INTEGER NOT NULL, digest BLOB NOT NULL, until REAL NOT NULL,"
+    " PRIMARY KEY (tenant, task, key)) WITHOUT ROWID",
+    "CREATE INDEX keys_until ON keys (until)",
+    "CREATE TABLE paused (tenant TEXT NOT NULL, queue TEXT NOT NULL, PRIMARY KEY (tenant, queue))"
+    " WITHOUT ROWID",
+    # Dead letters are listed by job, newest first; nothing else is ever in this table.
+    "CREATE INDEX failures_keys ON failures (key)",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND)
 """Step n (counted from 1) brings ``user_version`` from n - 1 to n."""
 
 
@@ -55,7 +77,7 @@ def migrate(connection: sqlite3.Connection, *, location: str) -> None:
         sqlite3.Error: a step failed; the steps before it stay.
     """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    _check_ours(connection, version, location)
+    check_ours(connection, version, location)
     for number in range(version + 1, len(MIGRATIONS) + 1):
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -76,7 +98,12 @@ def checksum(number: int) -> str:
     return hashlib.sha256("\n".join(MIGRATIONS[number - 1]).encode()).hexdigest()[:32]
 
 
-def _check_ours(connection: sqlite3.Connection, version: int, location: str) -> None:
+def check_ours(connection: sqlite3.Connection, version: int, location: str) -> None:
+    """Refuse what `migrate` cannot start from.
+
+    Raises:
+        StoreUnusable: see `migrate`.
+    """
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if version == 0 and application == 0 and tables == 0:

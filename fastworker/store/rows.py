@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final
 
 import cbor2
@@ -18,10 +18,12 @@ from fastworker.core.records import (
     JobOptions,
     JobRow,
     JobView,
+    KeyRow,
     TaskStatus,
 )
 from fastworker.store import batches
-from fastworker.store.contract import INLINE_PAYLOAD_BYTES, KnownJob
+from fastworker.store.contract import INLINE_PAYLOAD_BYTES, KnownJob, KnownKey
+from fastworker.store.history import LastAttempt
 
 StoredRow = tuple[Any, ...]
 """A row as sqlite3 gives it."""
@@ -29,6 +31,7 @@ StoredRow = tuple[Any, ...]
 QUEUED: Final = STATUS_NUMBERS[TaskStatus.QUEUED]
 RUNNING: Final = STATUS_NUMBERS[TaskStatus.RUNNING]
 SCHEDULED: Final = STATUS_NUMBERS[TaskStatus.SCHEDULED]
+DEAD: Final = STATUS_NUMBERS[TaskStatus.DEAD]
 
 INSERT_LANE: Final = "INSERT OR REPLACE INTO lanes VALUES (?, ?, ?, ?, ?)"
 INSERT_JOB: Final = batches.insert(
@@ -43,12 +46,13 @@ UPDATE_JOB: Final = batches.update(
     "jobs",
     (
         *("lane", "status", "position", "ready_at", "expires_at", "due_at"),
-        *("token", "session", "attempts", "deaths", "started_at"),
+        *("token", "session", "attempts", "deaths", "started_at", "failures", "first_started_at"),
     ),
     key="key",
     where="finished_at IS NULL",
 )
-# Once a job, so narrow: rewriting every column of a row costs as much again.
+# Once a job, so narrow: rewriting every column of a row costs as much again. A job that was retried
+# takes the wide one: its failures may have been counted in this same transaction.
 LEASE_JOB: Final = batches.update(
     "jobs",
     ("token", "session", "attempts", "deaths"),
@@ -71,13 +75,20 @@ INSERT_OUTCOME: Final = {
     "failures": batches.insert("failures", 5),
 }
 INSERT_CALLBACK: Final = "INSERT INTO callbacks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_ATTEMPT: Final = batches.replace("attempts", 7)
+INSERT_WORKER: Final = batches.replace("workers", 5)
+INSERT_KEY: Final = batches.replace("keys", 7)
+SET_PAUSED: Final = "INSERT OR IGNORE INTO paused VALUES (?, ?)"
+SET_RESUMED: Final = "DELETE FROM paused WHERE tenant = ? AND queue = ?"
+SET_REPLAYED: Final = "UPDATE jobs SET replayed_by = ? WHERE key = ?"
 SET_META: Final = (
     "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
 
 _JOB_COLUMNS: Final = (
     "j.key, j.id, j.lane, j.status, j.position, j.ready_at, j.expires_at, j.due_at,"
-    " j.submitted_at, j.token, j.session, j.attempts, j.deaths, j.started_at, j.options"
+    " j.submitted_at, j.token, j.session, j.attempts, j.deaths, j.started_at, j.failures,"
+    " j.first_started_at, j.options"
 )
 _WITH_PAYLOAD: Final = (
     f"SELECT {_JOB_COLUMNS},"
@@ -106,7 +117,8 @@ _SELECT_KNOWN: Final = (
 )
 _VIEW_COLUMNS: Final = (
     "j.id, l.task, l.queue, l.priority, j.status, j.submitted_at, j.ready_at, j.expires_at,"
-    " j.started_at, j.finished_at, j.attempts, j.token, j.session, j.tombstone_at"
+    " j.started_at, j.finished_at, j.attempts, j.token, j.session, j.tombstone_at, j.options,"
+    " j.replayed_by"
 )
 _VIEW_TABLES: Final = (
     " FROM jobs j JOIN lanes l USING (lane)"
@@ -119,11 +131,38 @@ _SELECT_VIEWS: Final = (
 SELECT_PAGE: Final = (
     f"SELECT {_VIEW_COLUMNS}, NULL, coalesce(r.failure, f.failure), j.key{_VIEW_TABLES}"
     " WHERE (:status IS NULL OR j.status = :status) AND (:task IS NULL OR l.task = :task)"
-    " AND (:queue IS NULL OR l.queue = :queue) AND (:before IS NULL OR j.key < :before)"
+    " AND (:queue IS NULL OR l.queue = :queue) AND j.key < :before"
     " ORDER BY j.key DESC LIMIT :limit"
 )
+# The table of failures holds the dead letters and nothing else; CROSS JOIN keeps its order. What
+# an error looks like in it is only a hint: `history.is_of_error` has the last word.
+SELECT_DEAD: Final = (
+    f"SELECT {_VIEW_COLUMNS}, NULL, f.failure, j.key FROM failures f CROSS JOIN jobs j"
+    " ON j.key = f.key CROSS JOIN lanes l ON l.lane = j.lane"
+    " WHERE f.key < :before AND j.replayed_by IS NULL AND (:task IS NULL OR l.task = :task)"
+    " AND (:ended_before IS NULL OR f.finished_at < :ended_before)"
+    " AND (:ended_after IS NULL OR f.finished_at >= :ended_after)"
+    " AND (:type IS NULL OR substr(f.failure, 1, length(:type)) = :type"
+    f" OR (j.status = {DEAD} AND substr(f.failure, -length(:reason)) = :reason))"
+    " ORDER BY f.key DESC"
+)
+_SELECT_DISCARDABLE: Final = (
+    "SELECT failure, key FROM jobs WHERE failure IS NOT NULL AND replayed_by IS NULL AND key IN "
+)
+SELECT_LAST_ATTEMPT: Final = (
+    "SELECT j.key, j.status, j.token, j.session, j.started_at, j.finished_at,"
+    " coalesce(r.failure, f.failure) FROM jobs j LEFT JOIN results r ON r.number = j.result"
+    " LEFT JOIN failures f ON f.number = j.failure WHERE j.id = ?"
+)
+SELECT_ATTEMPTS: Final = "SELECT * FROM attempts WHERE key = ? ORDER BY token"
+_SELECT_ATTEMPTS_OF: Final = "SELECT key, token FROM attempts WHERE key IN "
+_SELECT_WORKERS: Final = "SELECT * FROM workers WHERE session IN "
+LAST_KEY: Final = 2**63 - 1
+"""No job has it: the page before it is the first."""
 _SELECT_PAYLOADS: Final = "SELECT key, payload FROM payloads WHERE key IN "
 
+_FAILURE_HEAD: Final = b"\x84"
+"""How CBOR begins a list of four."""
 _CHUNK: Final = 256
 """Values in one ``IN (…)``: beyond this a longer statement gains nothing."""
 
@@ -143,10 +182,51 @@ def select_payloads(keys: Sequence[int]) -> Iterable[tuple[str, Sequence[int]]]:
     return _chunks(_SELECT_PAYLOADS, keys)
 
 
+def select_discardable(keys: Sequence[int]) -> Iterable[tuple[str, Sequence[int]]]:
+    """Statements, with what they bind, that give (number of the failure, key) of dead letters."""
+    return _chunks(_SELECT_DISCARDABLE, keys)
+
+
+def select_attempts_of(keys: Sequence[int]) -> Iterable[tuple[str, Sequence[int]]]:
+    """Statements, with what they bind, that give (key, token) of the attempts of jobs."""
+    return _chunks(_SELECT_ATTEMPTS_OF, keys)
+
+
+def select_workers(sessions: Sequence[bytes]) -> Iterable[tuple[str, Sequence[bytes]]]:
+    """Statements, with what they bind, that give the columns of `WorkerRow`."""
+    return _chunks(_SELECT_WORKERS, sessions)
+
+
+def select_keys(
+    keys: Sequence[tuple[str, str, str]],
+) -> Iterable[tuple[str, Sequence[str]]]:
+    """Statements, with what they bind, that find idempotency keys as `known_key` reads them."""
+    for start in range(0, len(keys), _CHUNK):
+        chunk = keys[start : start + _CHUNK]
+        given = ", ".join(["(?, ?, ?)"] * len(chunk))
+        statement = (
+            f"WITH given (a, b, c) AS (VALUES {given})"
+            " SELECT k.*, j.key IS NULL OR j.finished_at IS NOT NULL FROM given CROSS JOIN keys k"
+            " ON k.tenant = a AND k.task = b AND k.key = c LEFT JOIN jobs j ON j.key = k.job_key"
+        )
+        yield statement, list(chain.from_iterable(chunk))
+
+
+def error_hints(error: str | None) -> dict[str, bytes | None]:
+    """What `SELECT_DEAD` binds to find failures by type, their first column, or reason, the last.
+
+    Only a few bytes of every failure are looked at: decoding all of them would take seconds.
+    """
+    if error is None:
+        return {"type": None, "reason": None}
+    text = cbor2.dumps(error)
+    return {"type": _FAILURE_HEAD + text, "reason": text}
+
+
 def inserted(rows: Iterable[JobRow]) -> list[StoredRow]:
     """New jobs as `INSERT_JOB` binds them: columns by position, for this runs once per job."""
     numbers = STATUS_NUMBERS
-    return [(*row[:3], numbers[row[3]], *row[4:14], _options_bytes(row[14])) for row in rows]
+    return [(*row[:3], numbers[row[3]], *row[4:14], _options_bytes(row[16])) for row in rows]
 
 
 def updated(rows: Iterable[JobRow]) -> tuple[list[StoredRow], list[StoredRow]]:
@@ -155,10 +235,10 @@ def updated(rows: Iterable[JobRow]) -> tuple[list[StoredRow], list[StoredRow]]:
     leased: list[StoredRow] = []
     others: list[StoredRow] = []
     for row in {row[0]: row for row in rows}.values():
-        if row[3] is running and row[13] is None:
+        if row[3] is running and row[13] is None and row[15] is None and not row[14]:
             leased.append((*row[9:13], row[0]))
         else:
-            others.append((row[2], numbers[row[3]], *row[4:8], *row[9:14], row[0]))
+            others.append((row[2], numbers[row[3]], *row[4:8], *row[9:16], row[0]))
     return leased, others
 
 
@@ -182,20 +262,20 @@ def failure_bytes(failure: Failure | None) -> bytes | None:
     return None if failure is None else cbor2.dumps(list(failure))
 
 
-def _failure(stored: bytes | None) -> Failure | None:
+def failure(stored: bytes | None) -> Failure | None:
     return None if stored is None else Failure(*cbor2.loads(stored))
 
 
 def job_row(row: StoredRow) -> JobRow:
     """A job as the ``SELECT_…`` of job rows give it."""
-    columns = (*row[:3], STATUS_CODES[row[3]], *row[4:14], _options(row[14]), row[15])
+    columns = (*row[:3], STATUS_CODES[row[3]], *row[4:16], _options(row[16]), row[17])
     return JobRow._make(columns)
 
 
 def known_job(row: StoredRow) -> KnownJob:
     """A job and its end as `select_known` gives them."""
     job = job_row(row)
-    finished_at, value, failure, has_payload = row[16:]
+    finished_at, value, stored, has_payload = row[18:]
     if finished_at is None:
         return KnownJob(job, None)
     finish = FinishRow(
@@ -207,7 +287,7 @@ def known_job(row: StoredRow) -> KnownJob:
         started_at=job.started_at,
         finished_at=finished_at,
         value=value,
-        failure=_failure(failure),
+        failure=failure(stored),
         keep_payload=bool(has_payload),
     )
     return KnownJob(job, finish)
@@ -215,11 +295,22 @@ def known_job(row: StoredRow) -> KnownJob:
 
 def job_view(row: StoredRow) -> JobView:
     """A job as the reads of views give it."""
-    failure = _failure(row[15])
-    reason = failure.reason if failure else None
+    failed = failure(row[17])
+    reason = failed.reason if failed else None
     status = STATUS_CODES[row[4]]
-    columns = (*row[:4], status, *row[5:13], row[13] is None, row[14], failure, reason)
-    return JobView._make(columns)
+    replay_of = _options(row[14]).replay_of
+    columns = (*row[:4], status, *row[5:13], row[13] is None, row[16], failed, reason)
+    return JobView._make((*columns, replay_of, row[15]))
+
+
+def last_attempt(row: StoredRow) -> LastAttempt:
+    """What a job says of its current or last lease, as `SELECT_LAST_ATTEMPT` gives it."""
+    return LastAttempt._make((STATUS_CODES[row[1]], *row[2:6], failure(row[6])))
+
+
+def known_key(row: StoredRow) -> KnownKey:
+    """An idempotency key as `select_keys` gives it."""
+    return KnownKey(KeyRow._make(row[:7]), bool(row[7]))
 
 
 def _chunks(select: str, values: Sequence[Any]) -> Iterable[tuple[str, Sequence[Any]]]:

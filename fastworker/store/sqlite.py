@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fastworker.core.records import (
-    STATUS_CODES,
     STATUS_NUMBERS,
     CallbackRow,
     FinishRow,
@@ -24,7 +23,6 @@ from fastworker.core.records import (
 )
 from fastworker.errors import InternalError, StoreBroken, StoreError, StoreUnusable
 from fastworker.store import rows
-from fastworker.store.batches import delete
 from fastworker.store.contract import (
     DuplicateJob,
     Known,
@@ -37,14 +35,17 @@ from fastworker.store.contract import (
     StoreReader,
 )
 from fastworker.store.folder import StoreFolder
-from fastworker.store.retention import (
-    LONG_KEPT,
-    Kept,
-    count_outdated_results,
-    count_outdated_tombstones,
-    keeps_outcome,
+from fastworker.store.retention import LONG_KEPT, Kept, keeps_outcome
+from fastworker.store.sqlite_file import (
+    DAMAGED,
+    close_untouched,
+    create_database,
+    damaged,
+    make_room,
+    open_database,
+    start_warnings,
 )
-from fastworker.store.sqlite_file import DAMAGED, create_database, damaged, open_database
+from fastworker.store.sqlite_pruning import Pruner
 from fastworker.store.sqlite_reader import SqliteReader
 
 
@@ -64,6 +65,7 @@ class SqliteStore:
         self._failed: StoreError | None = None
         self._closed = False
         self._prepared: Counter[str] = Counter()
+        self._inserting = False
         self._folder = StoreFolder(path)
         self._readers: list[SqliteReader] = []
         try:
@@ -71,12 +73,14 @@ class SqliteStore:
                 create_database(self._folder)
             self._folder.claim()
             self._connection = open_database(self._folder, durability)
+            self.info = self.info._replace(warnings=start_warnings(self._folder))
         except BaseException:
             self._folder.release()
             raise
         self._counted: Counter[str] = Counter(
             dict(self._connection.execute("SELECT name, value FROM meta"))
         )
+        self._pruner = Pruner(self._connection)
         self._next_outcome = 1 + max(
             self._number("SELECT max(number) FROM results"),
             self._number("SELECT max(number) FROM failures"),
@@ -106,6 +110,7 @@ class SqliteStore:
             token_ceiling=self._counted["token_ceiling"],
             next_position=1 + max(key_ceiling, self._number("SELECT max(key) FROM jobs")),
             next_due_at=self._next_due_at(skip=0),
+            paused=frozenset(execute("SELECT tenant, queue FROM paused")),
         )
 
     def recall(self, questions: Questions) -> Known:
@@ -115,6 +120,9 @@ class SqliteStore:
             for statement, ids in rows.select_known(questions.ids):
                 for row in execute(statement, ids):
                     known.jobs[row[1]] = rows.known_job(row)
+            for statement, keys in rows.select_keys(questions.keys):
+                for row in execute(statement, keys):
+                    known.keys[row[:3]] = rows.known_key(row)
             for refill in questions.refills:
                 known.refills[refill.lane] = [
                     rows.job_row(row) for row in execute(rows.SELECT_READY, refill)
@@ -133,7 +141,10 @@ class SqliteStore:
         changes: Counter[str] = Counter()
         ceilings = {"key_ceiling": saves.key_ceiling, "token_ceiling": saves.token_ceiling}
         given = {name: value for name, value in ceilings.items() if value is not None}
+        self._inserting = bool(saves.inserts)
         with self._failures_named(), self._rolled_back():
+            if self._inserting:
+                self._require_reserve()
             self._connection.execute("BEGIN IMMEDIATE")
             self._write(saves, changes)
             self._write_meta(changes, given)
@@ -143,7 +154,7 @@ class SqliteStore:
     def commit(self) -> None:
         with self._failures_named():
             with self._rolled_back():
-                self._connection.execute("COMMIT")
+                self._commit()
             self._folder.check_present()
         self._counted.update(self._prepared)
 
@@ -168,6 +179,21 @@ class SqliteStore:
             self._write_finishes(saves.finishes, changes)
         if saves.callbacks:
             many(rows.INSERT_CALLBACK, saves.callbacks)
+        self._write_rest(saves)
+
+    def _write_rest(self, saves: Saves) -> None:
+        connection = self._connection
+        if saves.attempts:
+            rows.INSERT_ATTEMPT.write(connection, saves.attempts)
+        if saves.workers:
+            rows.INSERT_WORKER.write(connection, saves.workers)
+        if saves.keys:
+            rows.INSERT_KEY.write(connection, saves.keys)
+        for tenant, queue, paused in saves.pauses:
+            connection.execute(rows.SET_PAUSED if paused else rows.SET_RESUMED, (tenant, queue))
+        if saves.replays:
+            given = [(replayed_by, key) for key, replayed_by in saves.replays]
+            connection.executemany(rows.SET_REPLAYED, given)
 
     def _write_finishes(self, finishes: Sequence[FinishRow], changes: Counter[str]) -> None:
         ends: list[rows.StoredRow] = []
@@ -211,68 +237,17 @@ class SqliteStore:
         kept = Kept(*(self._counted[name] for name in Kept._fields))
         changes: Counter[str] = Counter()
         with self._transaction():
-            results = self._prune_results(kept, retention, now, limit, changes)
-            failures = self._prune_failures(now - retention.failures_seconds, now, limit - results)
-            left = limit - results - failures
-            tombstones = self._prune_tombstones(kept, retention, now, left, changes)
-            changes["tombstones"] += results + failures
+            report = self._pruner.prune(kept, retention, now=now, limit=limit, changes=changes)
             self._write_meta(changes, {})
         self._counted.update(changes)
-        removed = results + failures + tombstones
-        return PruneReport(results + failures, tombstones, more=removed >= limit)
+        return report
 
-    def _prune_results(
-        self, kept: Kept, retention: Retention, now: float, limit: int, changes: Counter[str]
-    ) -> int:
-        oldest = self._connection.execute(
-            "SELECT number, key, finished_at,"
-            " coalesce(length(value), 0) + coalesce(length(failure), 0)"
-            " FROM results ORDER BY number LIMIT ?",
-            (limit,),
-        ).fetchall()
-        ages = ((finished_at, size) for _, _, finished_at, size in oldest)
-        gone, size = count_outdated_results(ages, kept=kept, retention=retention, now=now)
-        changes["results"] -= gone
-        changes["results_bytes"] -= size
-        self._forget("results", "result", [row[:2] for row in oldest[:gone]], now)
-        return gone
-
-    def _prune_failures(self, horizon: float, now: float, limit: int) -> int:
-        gone = self._connection.execute(
-            "SELECT number, key FROM (SELECT number, key, finished_at FROM failures"
-            " ORDER BY number LIMIT ?) WHERE finished_at <= ?",
-            (limit, horizon),
-        ).fetchall()
-        self._forget("failures", "failure", gone, now)
-        return len(gone)
-
-    def _forget(self, table: str, column: str, gone: Sequence[rows.StoredRow], now: float) -> None:
-        """Remove outcomes, given as (number, key), and make their jobs tombstones."""
-        keys = [(key,) for _, key in gone]
-        delete(table, "number").write(self._connection, [(number,) for number, _ in gone])
-        rows.DELETE_PAYLOAD.write(self._connection, keys)
-        self._connection.executemany(
-            f"UPDATE jobs SET {column} = NULL, tombstone_at = ? WHERE key = ?",
-            [(now, key) for _, key in gone],
-        )
-
-    def _prune_tombstones(
-        self, kept: Kept, retention: Retention, now: float, limit: int, changes: Counter[str]
-    ) -> int:
-        oldest = self._connection.execute(
-            "SELECT key, status, tombstone_at FROM jobs WHERE tombstone_at IS NOT NULL"
-            " ORDER BY tombstone_at LIMIT ?",
-            (limit,),
-        ).fetchall()
-        moments = (moment for _, _, moment in oldest)
-        count = count_outdated_tombstones(moments, kept=kept, retention=retention, now=now)
-        gone = oldest[:count]
-        keys = [row[:1] for row in gone]
-        delete("jobs", "key").write(self._connection, keys)
-        rows.DELETE_PAYLOAD.write(self._connection, keys)
-        changes["tombstones"] -= count
-        for _, status, _ in gone:
-            changes[f"ended_{STATUS_CODES[status].value}"] -= 1
+    def discard(self, keys: Sequence[int], *, now: float) -> int:
+        changes: Counter[str] = Counter()
+        with self._transaction():
+            count = self._pruner.discard(keys, now=now, changes=changes)
+            self._write_meta(changes, {})
+        self._counted.update(changes)
         return count
 
     def due_callbacks(self, *, now: float, limit: int = 100) -> list[CallbackRow]:
@@ -301,6 +276,11 @@ class SqliteStore:
                 [(next_at, attempts, delivery) for delivery, next_at, attempts in later],
             )
 
+    def check_present(self) -> None:
+        with self._failures_named():
+            self._folder.check_untouched()
+            self._folder.check_present()
+
     def reader(self) -> StoreReader:
         with self._failures_named():
             reader = SqliteReader(self._folder.database)
@@ -313,6 +293,8 @@ class SqliteStore:
             return
         self._closed = True
         try:
+            if self._failed is not None:
+                close_untouched(self._connection, self._folder.database)
             for reader in self._readers:
                 reader.close()
             with contextlib.suppress(sqlite3.Error):
@@ -335,13 +317,25 @@ class SqliteStore:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         """One transaction: committed at the end of the block, or rolled back if that raises."""
+        self._inserting = False
         with self._failures_named():
             with self._rolled_back():
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield
-                self._connection.execute("COMMIT")
+                self._commit()
             # Committed into a file that is no longer there is not stored.
             self._folder.check_present()
+
+    def _commit(self) -> None:
+        self._folder.check_untouched()
+        self._connection.execute("COMMIT")
+        self._folder.note_written()
+
+    def _require_reserve(self) -> None:
+        """New jobs are taken only while outcomes have a reserve to fall back on."""
+        self._folder.reserve.regain()
+        if self._folder.reserve.missing:
+            raise NoSpace(f"{self._folder.path} has no space for the reserve; free some")
 
     @contextlib.contextmanager
     def _rolled_back(self) -> Iterator[None]:
@@ -375,9 +369,11 @@ class SqliteStore:
         except sqlite3.Error as error:
             code = error.sqlite_errorcode & 0xFF if hasattr(error, "sqlite_errorcode") else -1
             if code == sqlite3.SQLITE_FULL:
-                raise NoSpace(
-                    f"no space left for {self._folder.database}; free some, or raise the quota"
-                ) from error
+                # SQLite writes the mark that makes a transaction count last of all, so without
+                # space for all of it nothing is stored, now or after a crash.
+                full = NoSpace(f"no space left for {self._folder.database}; free some")
+                full.room_made = not self._inserting and make_room(self._connection, self._folder)
+                raise full from error
             if code in DAMAGED:
                 self._failed = damaged(self._folder.database, str(error))
             else:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
-from fastworker.core.records import STATUS_CODES, STATUS_NUMBERS, JobView, TaskStatus
+from fastworker.core.records import (
+    STATUS_CODES,
+    STATUS_NUMBERS,
+    AttemptRow,
+    AttemptView,
+    JobView,
+    TaskStatus,
+    WorkerRow,
+)
 from fastworker.errors import StoreBroken
 from fastworker.store import rows
-from fastworker.store.contract import JobFilter
+from fastworker.store.contract import DeadFilter, JobFilter
+from fastworker.store.history import is_of_error, tell_attempts
 from fastworker.store.sqlite_file import connect
 
 
@@ -43,37 +53,77 @@ class SqliteReader:
             "status": status,
             "task": criteria.task,
             "queue": criteria.queue,
-            "before": criteria.before_key,
+            "before": rows.LAST_KEY if criteria.before_key is None else criteria.before_key,
             "limit": criteria.limit,
         }
         with _failures_named():
             page = self._connection.execute(rows.SELECT_PAGE, bound)
-            return [(row[16], rows.job_view(row)) for row in page]
+            return [(row[18], rows.job_view(row)) for row in page]
+
+    def dead(self, criteria: DeadFilter) -> list[tuple[int, JobView]]:
+        bound = {
+            "task": criteria.task,
+            "ended_before": criteria.ended_before,
+            "ended_after": criteria.ended_after,
+            "before": rows.LAST_KEY if criteria.before_key is None else criteria.before_key,
+            **rows.error_hints(criteria.error),
+        }
+        with _failures_named():
+            found = self._connection.execute(rows.SELECT_DEAD, bound)
+            views = ((row[18], rows.job_view(row)) for row in found)
+            page = list(
+                islice((pair for pair in views if _is_wanted(pair[1], criteria)), criteria.limit)
+            )
+            found.close()
+            return page
+
+    def attempts(self, job_id: bytes) -> list[AttemptView]:
+        with _failures_named(), self._snapshot() as execute:
+            job = execute(rows.SELECT_LAST_ATTEMPT, (job_id,)).fetchone()
+            if job is None:
+                return []
+            last = rows.last_attempt(job)
+            earlier = [AttemptRow(*row) for row in execute(rows.SELECT_ATTEMPTS, job[:1])]
+            sessions = {last.session, *(row.session for row in earlier)}
+            workers = {
+                row[0]: WorkerRow(*row)
+                for statement, some in rows.select_workers([given for given in sessions if given])
+                for row in execute(statement, some)
+            }
+        return tell_attempts(earlier, last, workers)
 
     def counts(self) -> dict[str, int]:
         counted = {status.value: 0 for status in TaskStatus}
-        with _failures_named():
-            execute = self._connection.execute
-            execute("BEGIN")
-            try:
-                held = (
-                    "SELECT status, count(*) FROM jobs"
-                    " WHERE position IS NULL AND finished_at IS NULL GROUP BY status"
-                )
-                for number, count in execute(held):
-                    counted[STATUS_CODES[number].value] += count
-                ready = "SELECT count(*) FROM jobs WHERE position IS NOT NULL"
-                counted[TaskStatus.QUEUED.value] += execute(ready).fetchone()[0]
-                for name, count in execute("SELECT name, value FROM meta"):
-                    if name.startswith("ended_"):
-                        counted[name.removeprefix("ended_")] += count
-            finally:
-                execute("ROLLBACK")
+        with _failures_named(), self._snapshot() as execute:
+            held = (
+                "SELECT status, count(*) FROM jobs"
+                " WHERE position IS NULL AND finished_at IS NULL GROUP BY status"
+            )
+            for number, count in execute(held):
+                counted[STATUS_CODES[number].value] += count
+            ready = "SELECT count(*) FROM jobs WHERE position IS NOT NULL"
+            counted[TaskStatus.QUEUED.value] += execute(ready).fetchone()[0]
+            for name, count in execute("SELECT name, value FROM meta"):
+                if name.startswith("ended_"):
+                    counted[name.removeprefix("ended_")] += count
         return counted
+
+    @contextlib.contextmanager
+    def _snapshot(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        """All statements of the block see the same moment."""
+        self._connection.execute("BEGIN")
+        try:
+            yield self._connection.execute
+        finally:
+            self._connection.execute("ROLLBACK")
 
     def close(self) -> None:
         """Close the connection. A second call does nothing."""
         self._connection.close()
+
+
+def _is_wanted(view: JobView, criteria: DeadFilter) -> bool:
+    return criteria.error is None or is_of_error(criteria.error, view.status, view.failure)
 
 
 @contextlib.contextmanager

@@ -17,9 +17,10 @@ from typing import Any, Final, Protocol, TypeVar
 import outcome
 import trio
 
-from fastworker.core.records import CallbackRow, JobView, Saves
+from fastworker.core.records import AttemptView, CallbackRow, JobView, Saves
 from fastworker.errors import StoreBroken
 from fastworker.store.contract import (
+    DeadFilter,
     JobFilter,
     Known,
     PruneReport,
@@ -239,6 +240,14 @@ class StoreThread:
         """See `Store.settle_callbacks`."""
         await self._write(self._store.settle_callbacks, done, later)
 
+    async def discard(self, keys: Sequence[int], *, now: float) -> int:
+        """See `Store.discard`."""
+        return await self._write(self._store.discard, keys, now=now)
+
+    async def check_present(self) -> None:
+        """See `Store.check_present`."""
+        await self._write(self._store.check_present)
+
     async def views(self, ids: Sequence[bytes]) -> list[JobView]:
         """See `StoreReader.views`."""
         return await self._reading.call(self._reader.views, ids)
@@ -250,6 +259,14 @@ class StoreThread:
     async def jobs(self, criteria: JobFilter) -> list[tuple[int, JobView]]:
         """See `StoreReader.jobs`."""
         return await self._reading.call(self._reader.jobs, criteria)
+
+    async def dead(self, criteria: DeadFilter) -> list[tuple[int, JobView]]:
+        """See `StoreReader.dead`."""
+        return await self._reading.call(self._reader.dead, criteria)
+
+    async def attempts(self, job_id: bytes) -> list[AttemptView]:
+        """See `StoreReader.attempts`."""
+        return await self._reading.call(self._reader.attempts, job_id)
 
     async def counts(self) -> dict[str, int]:
         """See `StoreReader.counts`."""

@@ -1,18 +1,21 @@
 """Tasks: functions that can be run elsewhere. The decorator, and what it makes of a function.
 
-`definitions` holds what is known of a task, `signatures` checks arguments, `calling` is what a
-decorated function becomes, `loading` imports the modules that tasks live in. Nothing here does
-I/O: the process's one started client submits, and is looked up at the call, not before.
+`definitions` holds what is known of a task, `signatures` checks arguments, `retrying` decides what
+is repeated, `calling` is what a decorated function becomes, `loading` imports the modules that
+tasks live in. Nothing here does I/O: the process's one started client submits, and is looked up at
+the call, not before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from typing import Any, Protocol, overload
 
 from fastworker.core.records import DEFAULT_QUEUE, TaskPriority
 from fastworker.tasks.calling import AsyncTask, BoundOptions, P, R, Task
 from fastworker.tasks.definitions import (
+    OnLeaseLost,
     OnLost,
     Registry,
     Runtime,
@@ -21,17 +24,23 @@ from fastworker.tasks.definitions import (
     registry,
 )
 from fastworker.tasks.loading import load_task_modules
+from fastworker.tasks.retrying import Retry, RetryDecision, RetryLater, decide
 from fastworker.tasks.signatures import bind_arguments
 
 __all__ = [
     "AsyncTask",
     "BoundOptions",
+    "OnLeaseLost",
     "OnLost",
     "Registry",
+    "Retry",
+    "RetryDecision",
+    "RetryLater",
     "Runtime",
     "Task",
     "TaskDefinition",
     "bind_arguments",
+    "decide",
     "load_task_modules",
     "registry",
     "task",
@@ -66,6 +75,9 @@ def task(
     allow_shadow: bool = False,
     keep_result: bool = True,
     on_lost: OnLost = "retry",
+    on_lease_lost: OnLeaseLost = "run",
+    retries: int | Retry | None = None,
+    backoff: float | timedelta | None = None,
 ) -> TaskDecorator: ...
 def task(
     function: Callable[..., Any] | None = None,
@@ -78,6 +90,9 @@ def task(
     allow_shadow: bool = False,
     keep_result: bool = True,
     on_lost: OnLost = "retry",
+    on_lease_lost: OnLeaseLost = "run",
+    retries: int | Retry | None = None,
+    backoff: float | timedelta | None = None,
 ) -> Any:
     """Make a task of a function: ``@task``, or ``@task(queue="mail")``.
 
@@ -94,11 +109,18 @@ def task(
         keep_result: False keeps no result once a job has ended.
         on_lost: ``"retry"`` runs a job again when its worker was lost (at least once), ``"fail"``
             does not (at most once).
+        on_lease_lost: what becomes of a running job when its worker has been cut off for so long
+            that the job may soon run elsewhere too. ``"run"``: it goes on, and its late outcome
+            is refused if another attempt has begun. ``"cancel"`` (``async def`` only): it is
+            cancelled before that.
+        retries: how often an attempt that raised is repeated, or a `Retry`; if not given, never.
+        backoff: the wait before the first of ``retries``; seconds or a timedelta. It doubles
+            with each retry. 1 second if not given.
 
     Raises:
         InvalidName: the name cannot be one; a lambda has none.
-        InvalidOption: an option with a value it cannot have, or a parameter that needs
-            ``allow_shadow``.
+        InvalidOption: an option with a value it cannot have, options that contradict each other,
+            or a parameter that needs ``allow_shadow``.
         TaskNameTaken: another module has a task of this name.
     """
 
@@ -112,6 +134,9 @@ def task(
             allow_shadow=allow_shadow,
             keep_result=keep_result,
             on_lost=on_lost,
+            on_lease_lost=on_lease_lost,
+            retries=retries,
+            backoff=backoff,
         )
         registry.register(definition)
         return AsyncTask(definition) if definition.is_async else Task(definition)

@@ -104,6 +104,8 @@ class _BaseTask(Generic[P, R]):
         on_lost: OnLost | None = None,
         callback: str | None = None,
         callback_data: Any = None,
+        idempotency_key: str | None = None,
+        idempotency_window: float | timedelta | None = None,
     ) -> BoundOptions[P, R]:
         """Options for calls of this task; what is not given is as the task says.
 
@@ -117,6 +119,10 @@ class _BaseTask(Generic[P, R]):
                 ``"fail"`` does not (at most once).
             callback: where completion is announced, such as ``tcp://host:port``.
             callback_data: handed back with the callback.
+            idempotency_key: while it holds, every submission with it is the same job of this task;
+                with other arguments it is refused as `Conflict`.
+            idempotency_window: seconds or a timedelta for which the key holds at least (1 second
+                to 30 days; a day if not given); it holds until the job's end in any case.
 
         Raises:
             InvalidOption: a value an option cannot have; the option is named.
@@ -132,6 +138,8 @@ class _BaseTask(Generic[P, R]):
             "on_lost": on_lost,
             "callback": callback,
             "callback_data": callback_data,
+            "idempotency_key": idempotency_key,
+            "idempotency_window": idempotency_window,
         }
         changes = {option: value for option, value in asked.items() if value is not None}
         return BoundOptions(self.definition, replace(self.definition.call_options, **changes))

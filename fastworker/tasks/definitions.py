@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from types import CodeType
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -12,10 +13,12 @@ from fastworker.core.names import check_name
 from fastworker.core.records import DEFAULT_QUEUE, TaskPriority
 from fastworker.errors import CallerError, InvalidName, InvalidOption, TaskNameTaken
 from fastworker.options import DEFAULT_CALL, CallOptions
+from fastworker.tasks.retrying import Retry, retry_policy
 from fastworker.tasks.signatures import Parameters
 
 Runtime: TypeAlias = Literal["asyncio", "trio"]
 OnLost: TypeAlias = Literal["retry", "fail"]
+OnLeaseLost: TypeAlias = Literal["run", "cancel"]
 
 ASYNC_POOL: Final = 0
 THREAD_POOL: Final = 1
@@ -34,6 +37,8 @@ class TaskDefinition:
         signature: stable text, compared between subworkers and shown to people.
         module: where the function was defined.
         call_options: what its jobs ask for unless a call says otherwise.
+        retry: when failed attempts are repeated; None: never.
+        on_lease_lost: whether its jobs are cancelled before they may run elsewhere.
     """
 
     name: str
@@ -43,6 +48,8 @@ class TaskDefinition:
     signature: str
     module: str
     call_options: CallOptions = DEFAULT_CALL
+    retry: Retry | None = None
+    on_lease_lost: OnLeaseLost = "run"
     parameters: Parameters = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -69,6 +76,9 @@ def define(
     allow_shadow: bool = False,
     keep_result: bool = True,
     on_lost: OnLost = "retry",
+    on_lease_lost: OnLeaseLost = "run",
+    retries: int | Retry | None = None,
+    backoff: float | timedelta | None = None,
 ) -> TaskDefinition:
     """Check a function and its options and describe it; registers nothing.
 
@@ -80,6 +90,8 @@ def define(
     is_async = inspect.iscoroutinefunction(function)
     if runtime is not None:
         _check_runtime(task_name, runtime, is_async)
+    retry = retry_policy(retries, backoff)
+    _check_promises(task_name, is_async, retry, on_lost, on_lease_lost)
     call_options = CallOptions(
         queue=None if queue == DEFAULT_QUEUE else queue,
         priority=None if priority is TaskPriority.NORMAL else priority,
@@ -97,6 +109,8 @@ def define(
         signature=parameters.text,
         module=function.__module__,
         call_options=DEFAULT_CALL if call_options == DEFAULT_CALL else call_options,
+        retry=retry,
+        on_lease_lost=on_lease_lost,
     )
 
 
@@ -171,6 +185,25 @@ def _check_runtime(name: str, runtime: object, is_async: bool) -> None:
     if not is_async:
         raise InvalidOption(
             f"task {name!r} is a plain def and runs in a thread; runtime is for async def only"
+        )
+
+
+def _check_promises(
+    name: str, is_async: bool, retry: Retry | None, on_lost: object, on_lease_lost: object
+) -> None:
+    if on_lost == "fail" and retry is not None and retry.times:
+        raise InvalidOption(
+            f'task {name!r} has retries and on_lost="fail", which never starts a job twice; '
+            "choose one of them"
+        )
+    if on_lease_lost not in get_args(OnLeaseLost):
+        raise InvalidOption(
+            f"on_lease_lost of task {name!r} is 'run' or 'cancel', not {on_lease_lost!r:.40}"
+        )
+    if on_lease_lost == "cancel" and not is_async:
+        raise InvalidOption(
+            f"task {name!r} is a plain def, and its thread cannot be cancelled; "
+            'on_lease_lost="cancel" is for async def only'
         )
 
 

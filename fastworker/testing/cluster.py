@@ -60,8 +60,8 @@ class Cluster:
         self._tasks = frozenset(tasks)
         self._missing: set[str] = set()
         self._turned = trio.Event()
-        self.runner: InProcessRunner | None = None
-        """The one that runs now, or ran last."""
+        self.runners: list[InProcessRunner] = []
+        """Those that run now: one, and another for jobs that must run alone."""
         plane.roster.on_turn.append(self._look)
 
     def client(self, **arguments: Any) -> Client:
@@ -90,11 +90,12 @@ class Cluster:
     def crash_runner(self) -> None:
         """End the runner as ``kill -9`` would: its jobs are lost with it, and run once more.
 
-        Async jobs are cancelled; a new runner starts after a moment.
+        Async jobs are cancelled; a new runner starts after a moment. Jobs that it took along run
+        alone from then on: crash that runner, too, three times, and they are dead.
         """
-        if self.runner is not None:
-            logger.info("the runner is crashed by the test")
-            self.runner.kill()
+        logger.info("the runner is crashed by the test")
+        for runner in self.runners:
+            runner.kill()
 
     def _look(self, dispatcher: Dispatcher) -> None:
         self._turned.set()
@@ -177,8 +178,12 @@ async def run_cluster(
             async def open_runner() -> AsyncIterator[InProcessRunner]:
                 async with open_in_process_runner(
                     options, clock, definitions, default_runtime, open_starters
-                ) as cluster.runner:
-                    yield cluster.runner
+                ) as runner:
+                    cluster.runners.append(runner)
+                    try:
+                        yield runner
+                    finally:
+                        cluster.runners.remove(runner)
 
             subworker = Subworker(
                 _subworker_settings(options, default_runtime, token),

@@ -1,17 +1,23 @@
-"""A runner in the process of the test: the real one but for its process and its socket."""
+"""Runners in the process of the test: the real ones but for their process and their socket.
+
+Usually one; one more for jobs that must run alone. Clients inside jobs go through the oldest.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from random import Random
 from typing import Final
 
 import trio
 
 from fastworker.client import current
 from fastworker.client.ambient import set_job_context, set_transport_opener, set_wait_hooks
-from fastworker.runner.ambient import Relays, serve_clients
+from fastworker.runner.ambient import RelayedTransport, Relays
+from fastworker.runner.board import Board
+from fastworker.runner.context import current_job, current_lease
 from fastworker.runner.service import RunnerService
 from fastworker.runner.wiring import Routes
 from fastworker.tasks import Runtime, TaskDefinition
@@ -20,7 +26,11 @@ from fastworker.testing.options import ClusterOptions
 from fastworker.testing.starters import OpenStarters
 from fastworker.wire.codec import decode, encode
 from fastworker.wire.messages import Message, RunnerReady
+from fastworker.worker.board import started_tokens
 from fastworker.worker.runner_handle import RunnerGone
+
+BOARD_PLACES: Final = 4096
+"""Jobs that have started and whose end has not been told."""
 
 MAX_UNREAD_FRAMES: Final = 100_000
 """Of what a runner says: its jobs are bounded, so only a subworker that stands still gets here."""
@@ -61,8 +71,12 @@ class InProcessRunner:
         self._attempts: trio.Nursery | None = None
         self._on_readable: Callable[[], None] | None = None
         self._killed = False
+        self._started_when_killed: frozenset[int] | None = None
+        self._stopping = False
         self._ended = trio.Event()
         self.channel = MemoryChannel(self._take_frame)
+        self.cells = [0] * BOARD_PLACES
+        """The board of its jobs, see `fastworker.runner.board`."""
 
     async def host(
         self,
@@ -82,7 +96,11 @@ class InProcessRunner:
                 self._on_readable = service.on_readable
                 service.tell(RunnerReady(pid=self.pid, tasks=routes.rows()))
                 task_status.started()
-                await trio.sleep_forever()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    # From now on nothing may be started: the nursery may be closed already.
+                    self._stopping = True
         finally:
             self._say.close()
             self._ended.set()
@@ -112,9 +130,16 @@ class InProcessRunner:
         await self._ended.wait()
         return "signal 9" if self._killed else "exit 0"
 
+    def started_tokens(self) -> frozenset[int] | None:
+        """See `RunnerHandle.started_tokens`."""
+        return self._started_when_killed if self._killed else started_tokens(self.cells)
+
     def kill(self) -> None:
         """Cancel all that runs, and hear nothing more of it. A second call does nothing."""
-        self._killed = True
+        if not self._killed:
+            self._killed = True
+            # What ends from now on is not told.
+            self._started_when_killed = started_tokens(self.cells)
         self.stop()
 
     # --- what the service sees ----------------------------------------------------------
@@ -128,14 +153,14 @@ class InProcessRunner:
         self.post(function)
 
     def post(self, function: Callable[[], None]) -> None:
-        """See `Reactor.post`; nothing happens once the runner has ended."""
+        """See `Reactor.post`; nothing happens once the runner is stopping."""
 
-        def unless_ended() -> None:
-            if not self._ended.is_set():
+        def unless_stopping() -> None:
+            if not self._stopping:
                 function()
 
         with suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(unless_ended)
+            self._token.run_sync_soon(unless_stopping)
 
     def later(self, seconds: float, function: Callable[[], None]) -> None:
         """See `Reactor.later`."""
@@ -163,30 +188,76 @@ async def open_in_process_runner(
     definitions: Sequence[TaskDefinition],
     default_runtime: Runtime,
     open_starters: OpenStarters,
+    *,
+    random: Random | None = None,
 ) -> AsyncIterator[InProcessRunner]:
-    """Start a runner; leaving the block cancels what it runs."""
+    """Start a runner; leaving the block cancels what it runs.
+
+    Args:
+        random: for the jitter of retries.
+    """
     runner = InProcessRunner()
-    routes = Routes({each.name: each for each in definitions}, default_runtime)
+    tasks = {each.name: each for each in definitions}
+    routes = Routes(tasks, default_runtime, board=runner.cells, random=random)
     service = RunnerService(
         runner.channel,
         runner,
         slots=(options.concurrency, options.threads),
         find_route=routes.find,
         on_relay=lambda message: relays.take(message),
+        board=Board(runner.cells),
         monotonic=clock.monotonic,
         wall=clock.wall,
     )
     relays = Relays(service)
-    serve_clients(service, relays, jobs_only=True)
-    try:
+    with _serving_clients(service, relays):
         async with trio.open_nursery() as nursery:
             await nursery.start(runner.host, service, routes, open_starters)
             try:
                 yield runner
             finally:
                 runner.kill()
+
+
+_serving: list[tuple[RunnerService, Relays]] = []
+
+
+@contextmanager
+def _serving_clients(service: RunnerService, relays: Relays) -> Iterator[None]:
+    """Clients inside jobs may use this runner, too; after the last one there are none."""
+    _serving.append((service, relays))
+    set_transport_opener(_open_transport, jobs_only=True)
+    set_job_context(current_lease)
+    set_wait_hooks(_enter_wait, _leave_wait)
+    try:
+        yield
     finally:
-        current.stop_ambient()
-        set_transport_opener(None)
-        set_job_context(None)
-        set_wait_hooks(None, None)
+        _serving.remove((service, relays))
+        if _serving:
+            relays.end_all()
+        else:
+            current.stop_ambient()
+            set_transport_opener(None)
+            set_job_context(None)
+            set_wait_hooks(None, None)
+
+
+async def _open_transport() -> RelayedTransport:
+    if not _serving:
+        raise ConnectionError("no runner is there")
+    _, relays = _serving[0]
+    return await relays.open()
+
+
+def _enter_wait() -> None:
+    assignment = current_job.get()
+    if assignment is not None:
+        for service, _ in _serving:  # those that do not run it pass over it
+            service.lend_slot(assignment)
+
+
+def _leave_wait() -> None:
+    assignment = current_job.get()
+    if assignment is not None:
+        for service, _ in _serving:
+            service.reclaim_slot(assignment)

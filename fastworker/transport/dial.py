@@ -131,18 +131,25 @@ async def open_link_over(
     """`open_link` over frames that stand already, without a network: in tests.
 
     Raises:
-        as `open_link`, in a group.
+        as `open_link`.
     """
-    async with trio.open_nursery() as nursery:
-        link = _start_link(nursery, frames, name)
-        try:
-            with trio.fail_after(CONNECT_SECONDS):
-                welcome = await _shake_hands(link, DialerHandshake(role, token, os.urandom, agent))
-            yield link, welcome
-        finally:
-            with trio.CancelScope(shield=True):
-                await link.aclose()
-            nursery.cancel_scope.cancel()
+    standing = False
+    try:
+        async with trio.open_nursery() as nursery:
+            link = _start_link(nursery, frames, name)
+            try:
+                with trio.fail_after(CONNECT_SECONDS):
+                    handshake = DialerHandshake(role, token, os.urandom, agent)
+                    welcome = await _shake_hands(link, handshake)
+                standing = True
+                yield link, welcome
+            finally:
+                with trio.CancelScope(shield=True):
+                    await link.aclose()
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        error = _the_one_error(group)
+        raise (error if standing else _explain(name, error)) from None
 
 
 async def _open_stream(address: Address, tls: ssl.SSLContext | None) -> _Stream:
@@ -248,7 +255,7 @@ def _the_one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return weightier[0] if len({type(leaf) for leaf in weightier}) == 1 else group
 
 
-def _explain(address: Address, error: BaseException) -> BaseException:
+def _explain(address: Address | str, error: BaseException) -> BaseException:
     """The failure to connect as one of our errors; anything unexpected stays what it is."""
     match error:
         case ConnectionRejected():

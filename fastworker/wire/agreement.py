@@ -55,6 +55,7 @@ def _submit(message: m.Submit) -> None:
         which=message.which,
         ready_at=message.ready_at,
         expires_at=message.expires_at,
+        keys=message.keys,
     )
     _specs_cover(count, message.specs, message.which)
 
@@ -82,7 +83,10 @@ def _assign(message: m.Assign) -> None:
         attempts=message.attempts,
         which=message.which,
         budget=message.budget,
+        failures=message.failures,
     )
+    if message.alone and max(message.alone) >= count:
+        raise ValueError(f"field alone: expected indices below {count}, got {max(message.alone)}")
     _specs_cover(count, message.specs, message.which)
 
 
@@ -98,6 +102,7 @@ def _outcome(message: m.Outcome) -> None:
     )
     _bytes_below(len(STATUS_CODES), "statuses", message.statuses)
     _rows_below(count, "failures", message.failures)
+    _rows_below(count, "retries", message.retries)
 
 
 def _register(message: m.Register) -> None:

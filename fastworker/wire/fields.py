@@ -39,6 +39,7 @@ _PLAIN_LEAVES: Final = frozenset({str, bytes, int, float, bool, NoneType})
 _NUMBERS: Final = frozenset({int, float})
 _MAYBE_NUMBERS: Final[frozenset[type]] = frozenset({int, float, NoneType})
 _MAYBE_BYTES: Final[frozenset[type]] = frozenset({bytes, NoneType})
+_MAYBE_TEXT: Final[frozenset[type]] = frozenset({str, NoneType})
 _ONLY_INT: Final = frozenset({int})
 _ONLY_BYTES: Final = frozenset({bytes})
 _ONLY_TEXT: Final = frozenset({str})
@@ -84,6 +85,10 @@ def _seconds(value: object) -> float:
     if (type(value) is float or type(value) is int) and -MAX_SECONDS <= value <= MAX_SECONDS:
         return float(value)
     raise _got(value)
+
+
+def _maybe_seconds(value: object) -> float | None:
+    return None if value is None else _seconds(value)
 
 
 def _text(limit: int) -> Callable[[object], str]:
@@ -170,6 +175,13 @@ def _u64s(value: object) -> Sequence[int]:
 def _texts(value: object) -> Sequence[str]:
     texts = _elements(value, _ONLY_TEXT)
     if texts and max(map(len, texts)) > MAX_TEXT:
+        raise ValueError(f"got one of more than {MAX_TEXT} characters")
+    return texts
+
+
+def _maybe_texts(value: object) -> Sequence[str | None]:
+    texts = _elements(value, _MAYBE_TEXT)
+    if max((len(text) for text in texts if text is not None), default=0) > MAX_TEXT:
         raise ValueError(f"got one of more than {MAX_TEXT} characters")
     return texts
 
@@ -268,6 +280,9 @@ FloatColumn: TypeAlias = Annotated[Sequence[float], Check("a list of seconds", _
 MaybeFloatColumn: TypeAlias = Annotated[
     Sequence[float | None], Check("a list of seconds or null", _maybe_floats)
 ]
+MaybeTextColumn: TypeAlias = Annotated[
+    Sequence[str | None], Check("a list of texts or null", _maybe_texts)
+]
 U64Column: TypeAlias = Annotated[Sequence[int], Check("a list of integers from 0 to 2^63-1", _u64s)]
 IndexColumn: TypeAlias = Annotated[Sequence[int], Check("a list of indices", _u64s)]
 TextColumn: TypeAlias = Annotated[Sequence[str], Check("a list of texts", _texts)]
@@ -294,6 +309,13 @@ FailureRows: TypeAlias = Annotated[
     Check(
         "rows [index, type name, message, traceback, reason]",
         _rows(_u32, _long_text, _long_text, _long_text, _long_text),
+    ),
+]
+RetryRows: TypeAlias = Annotated[
+    list[list[object]],
+    Check(
+        "rows [index, delay, counted, budget]",
+        _rows(_u32, _seconds, _flag, _maybe_seconds),
     ),
 ]
 RefusedRows: TypeAlias = Annotated[

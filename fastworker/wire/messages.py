@@ -28,12 +28,14 @@ from fastworker.wire.fields import (
     IndexColumn,
     MaybeBlobColumn,
     MaybeFloatColumn,
+    MaybeTextColumn,
     Name,
     NumberBytes,
     OptionMap,
     OptionMaps,
     Pairs,
     RefusedRows,
+    RetryRows,
     Seconds,
     SubmitSpecs,
     TaskRows,
@@ -179,6 +181,8 @@ class Submit(Message):
         group: rows of one group are accepted or refused together; ``group_total`` jobs in all,
             over any number of messages.
         parent, parent_token: inside a task: the job it runs as and that job's lease token.
+        keys: idempotency keys; None: this job has none.
+        key_seconds: how long the keys hold, from acceptance; None: 24 h.
     """
 
     KIND: ClassVar[int] = 17
@@ -195,6 +199,8 @@ class Submit(Message):
     group_total: U32 | None = None
     parent: Id16 | None = None
     parent_token: U64 | None = None
+    keys: MaybeTextColumn | None = None
+    key_seconds: Seconds | None = None
 
 
 @dataclass(slots=True)
@@ -203,7 +209,8 @@ class Submitted(Message):
 
     Args:
         refused: rows [index, code, message, retry_after or 0.0].
-        existing: rows [index, id]: an older job holds; its id is the one to use.
+        existing: rows [index, id]: an older job holds; its id is the one to use, or, where the
+            row is refused too, the one in conflict.
     """
 
     KIND: ClassVar[int] = 18
@@ -330,6 +337,20 @@ class Roster(Message):
 
 
 @dataclass(slots=True)
+class Manage(Message):
+    """Change something other than a job of one's own. Answered by `Report` or `Problem`.
+
+    ``what``: ``pause`` or ``resume`` {queue}; ``replay`` or ``discard`` {ids} or a filter
+    {task, error, ended_before, ended_after}. Repeating it is harmless.
+    """
+
+    KIND: ClassVar[int] = 32
+    request: U64
+    what: Name
+    options: OptionMap | None = None
+
+
+@dataclass(slots=True)
 class Callback(Message):
     """A callback over the client's own connection. ``body`` is what ``signature`` covers."""
 
@@ -387,6 +408,8 @@ class Assign(Message):
     """Leased jobs to run. ``specs`` rows: [task, priority, pool, options map].
 
     ``budget``: seconds until the job may no longer be started (None: no limit).
+    ``failures``: attempts that failed and were retried, as policies count (None: none had any).
+    ``alone``: indices of jobs that must run in a runner by themselves.
     Also spoken between subworker and runner.
     """
 
@@ -398,6 +421,8 @@ class Assign(Message):
     attempts: U64Column
     which: IndexColumn | None = None
     budget: MaybeFloatColumn | None = None
+    failures: U64Column | None = None
+    alone: IndexColumn | None = None
 
 
 @dataclass(slots=True)
@@ -405,6 +430,10 @@ class Outcome(Message):
     """Attempts that ended: the columns of `Finished` with the lease's tokens.
 
     Sent again until acknowledged. Also spoken between runner and subworker.
+
+    ``retries`` rows, of failed attempts that the task's policy wants to repeat: [index, delay
+    in seconds, counted, budget]. ``counted``: it uses up one of the policy's retries;
+    ``budget``: seconds from the first start after which no retry begins, or null.
     """
 
     KIND: ClassVar[int] = 51
@@ -415,6 +444,7 @@ class Outcome(Message):
     started_at: MaybeFloatColumn
     finished_at: FloatColumn
     failures: FailureRows | None = None
+    retries: RetryRows | None = None
 
 
 @dataclass(slots=True)
@@ -441,7 +471,8 @@ class Started(Message):
 
 @dataclass(slots=True)
 class Handback(Message):
-    """Leases given up before an outcome. ``reason``: ``runner_died``, ``drain``.
+    """Leases given up before an outcome. ``reason``: ``runner_died``, ``drain``, ``lease_lost``
+    (the subworker could not renew them and its task asked to be stopped then).
 
     ``started``: one byte a job, 1 if its code had started.
     """
@@ -529,3 +560,12 @@ class RunnerSlots(Message):
 
     KIND: ClassVar[int] = 83
     changes: Pairs
+
+
+@dataclass(slots=True)
+class LeaseLost(Message):
+    """To a runner: these attempts may soon run elsewhere. Tasks with ``on_lease_lost="cancel"``
+    are cancelled and handed back, the others go on and are fenced."""
+
+    KIND: ClassVar[int] = 84
+    tokens: U64Column

@@ -68,9 +68,9 @@ def _check(options: JobOptions) -> None:
     token = options.callback_token
     if token is not None and (type(token) is not str or not 1 <= len(token) <= MAX_NAME_LENGTH):
         raise _invalid("callback_token", "that", "the id of a token")
-    parent = options.parent
-    if parent is not None and (type(parent) is not bytes or len(parent) != ID_BYTES):
-        raise _invalid("parent", parent, "an id of 16 bytes")
+    for name, other in (("parent", options.parent), ("replay_of", options.replay_of)):
+        if other is not None and (type(other) is not bytes or len(other) != ID_BYTES):
+            raise _invalid(name, other, "an id of 16 bytes")
 
 
 def _check_callback(callback: object) -> None:

@@ -23,7 +23,7 @@ from pathlib import PurePath
 from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
 
-from cbor2 import CBORTag
+from cbor2 import CBORTag, dumps
 
 from fastworker.core.records import MAX_PAYLOAD_BYTES
 from fastworker.errors import NotSerializable
@@ -39,6 +39,7 @@ TAG_TIME: Final = 46713  # ISO 8601 text
 TAG_ZONED: Final = 46714  # [microseconds since the epoch, zone name or offset in microseconds]
 TAG_PATH: Final = 46715  # text
 TAG_DECIMAL: Final = 46716  # text; only what tag 4 cannot say: -0, NaN, infinities
+_TAG_SET: Final = 258  # array; registered with IANA
 
 SCALARS: Final[frozenset[type]] = frozenset({int, str, float, bool, type(None), bytes})
 
@@ -110,7 +111,10 @@ class Plainer:
         return [value if type(value) in SCALARS else convert(value, depth) for value in values]
 
     def distinct(self, values: Iterable[object], depth: int) -> list[object]:
-        """Elements of a set: they must still differ, and be hashable, once they are plain."""
+        """Elements of a set: they must still differ, and be hashable, once they are plain.
+
+        In an order of their own: equal sets are equal bytes in every process.
+        """
         plain = self.elements(values, depth)
         try:
             unique = len(set(plain))
@@ -118,7 +122,7 @@ class Plainer:
             raise Unfit("holds an element that becomes a map or list; send a list") from None
         if unique != len(plain):
             raise Unfit("holds elements that become equal as plain data; send a list")
-        return plain
+        return sorted(plain, key=dumps)
 
     def mapping(self, value: Mapping[object, object], depth: int) -> dict[object, object]:
         self.enter(len(value), depth)
@@ -161,7 +165,7 @@ def _tuple(walk: Plainer, value: object, depth: int) -> object:
 def _set(walk: Plainer, value: object, depth: int) -> object:
     assert isinstance(value, set)
     walk.enter(len(value), depth)
-    return set(walk.distinct(value, depth + 1))
+    return CBORTag(_TAG_SET, tuple(walk.distinct(value, depth + 1)))
 
 
 def _frozenset(walk: Plainer, value: object, depth: int) -> object:

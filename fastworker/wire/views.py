@@ -1,4 +1,4 @@
-"""A `JobView` as the map that travels in `Fetched` and `Report`: None is left out."""
+"""`JobView` and `AttemptView` as the maps of `Fetched` and `Report`: None is left out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from fastworker.core.ids import ID_BYTES
-from fastworker.core.records import Failure, JobView, TaskStatus
+from fastworker.core.records import AttemptView, Failure, JobView, TaskStatus
 from fastworker.errors import ProtocolError
 
 _REQUIRED: Final[dict[str, tuple[type, ...]]] = {
@@ -29,6 +29,20 @@ _OPTIONAL: Final[dict[str, tuple[type, ...]]] = {
     "value": (bytes,),
     "failure": (list,),
     "reason": (str,),
+    "replay_of": (bytes,),
+    "replayed_by": (bytes,),
+}
+_ATTEMPT: Final[dict[str, tuple[type, ...]]] = {
+    "token": (int,),
+    "outcome": (str,),
+    "error": (str,),
+}
+_ATTEMPT_OPTIONAL: Final[dict[str, tuple[type, ...]]] = {
+    "worker": (str,),
+    "host": (str,),
+    "pid": (int,),
+    "started_at": (float, int),
+    "finished_at": (float, int),
 }
 
 
@@ -47,27 +61,48 @@ def map_to_view(found: Mapping[str, object]) -> JobView:
     Raises:
         ProtocolError: a key is missing or has the wrong type; it is named.
     """
-    values: dict[str, object] = {}
-    for name, types in _REQUIRED.items():
-        values[name] = _typed(name, found.get(name), types)
-    for name, types in _OPTIONAL.items():
-        value = found.get(name)
-        values[name] = None if value is None else _typed(name, value, types)
-    _check_id(values["id"])
+    values = _typed_values(found, _REQUIRED, _OPTIONAL, "job")
+    for name in ("id", "replay_of", "replayed_by"):
+        _check_id(name, values[name], required=name == "id")
     values["status"] = _status(values["status"])
     values["failure"] = _failure(values["failure"])
     return JobView(**values)  # type: ignore[arg-type]  # every type has just been checked
 
 
-def _check_id(value: object) -> None:
+def attempt_to_map(view: AttemptView) -> dict[str, object]:
+    """The fields of an attempt by name."""
+    return {name: value for name, value in view._asdict().items() if value is not None}
+
+
+def map_to_attempt(found: Mapping[str, object]) -> AttemptView:
+    """Read an attempt back; unknown keys are ignored.
+
+    Raises:
+        ProtocolError: a key is missing or has the wrong type; it is named.
+    """
+    values = _typed_values(found, _ATTEMPT, _ATTEMPT_OPTIONAL, "attempt")
+    return AttemptView(**values)  # type: ignore[arg-type]  # every type has just been checked
+
+
+def _typed_values(
+    found: Mapping[str, object],
+    required: Mapping[str, tuple[type, ...]],
+    optional: Mapping[str, tuple[type, ...]],
+    what: str,
+) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for name, types in (*required.items(), *optional.items()):
+        value = values[name] = found.get(name)
+        if (value is not None or name in required) and type(value) not in types:
+            raise _wrong(name, types[0].__name__, what)
+    return values
+
+
+def _check_id(name: str, value: object, *, required: bool) -> None:
+    if value is None and not required:
+        return
     if not isinstance(value, bytes) or len(value) != ID_BYTES:
-        raise _wrong("id", "16 bytes")
-
-
-def _typed(name: str, value: object, types: tuple[type, ...]) -> object:
-    if type(value) not in types:
-        raise _wrong(name, types[0].__name__)
-    return value
+        raise _wrong(name, "16 bytes")
 
 
 def _status(value: object) -> TaskStatus:
@@ -87,5 +122,5 @@ def _failure(value: object) -> Failure | None:
     return Failure(*value)
 
 
-def _wrong(name: str, expected: str) -> ProtocolError:
-    return ProtocolError(f"job view, key {name}: expected {expected}")
+def _wrong(name: str, expected: str, what: str = "job") -> ProtocolError:
+    return ProtocolError(f"{what} view, key {name}: expected {expected}")

@@ -23,13 +23,15 @@ def withdraw_of(jobs: Sequence[HeldJob]) -> Withdraw:
 
 
 def handback_of(
-    jobs: Sequence[HeldJob], *, reason: str, detail: str = "", started: bool = False
+    jobs: Sequence[tuple[bytes, int]], reason: str, *, detail: str = "", started: bytes = b""
 ) -> Handback:
-    """That these jobs are given up, all of them with or all without a start."""
+    """That these jobs, by id and token, are given up; ``started`` as in `Handback`, not given:
+    none of them had."""
+    ids, tokens = zip(*jobs, strict=True)
     return Handback(
-        ids=b"".join([job.id for job in jobs]),
-        tokens=[job.token for job in jobs],
-        started=bytes([started]) * len(jobs),
+        ids=b"".join(ids),
+        tokens=tokens,
+        started=started or bytes(len(jobs)),
         reason=reason,
         detail=detail,
     )

@@ -36,6 +36,7 @@ from fastworker.wire.messages import (
     Welcome,
 )
 from fastworker.worker.backoff import Backoff
+from fastworker.worker.leases import LeaseWatch
 from fastworker.worker.settings import SubworkerSettings
 from fastworker.worker.switchboard import Switchboard
 
@@ -79,6 +80,7 @@ class Connection:
         self._random = random
         self._on_refused = on_refused
         self._link: Link | None = None
+        self._leases = LeaseWatch()
         self._last_trouble: str | None = None
         self.registered = trio.Event()
         """Registered for the first time."""
@@ -92,6 +94,15 @@ class Connection:
                 return
             stood = trio.current_time() - started_at
             await trio.sleep(backoff.next_seconds(stood_seconds=stood))
+
+    async def watch_leases_forever(self) -> None:
+        """Tell the switchboard when leases may soon be lost, and when they are safe again."""
+        while True:
+            await self._leases.wait_doubtful()
+            _log.warning("leases may be lost: the control plane has not renewed them in time")
+            self._switchboard.leases_doubtful()
+            await self._leases.wait_safe()
+            self._switchboard.leases_safe()
 
     async def say_bye(self, reason: str) -> None:
         """Tell the control plane that this subworker leaves, and wait until that is sent."""
@@ -126,8 +137,10 @@ class Connection:
 
     async def _converse(self, link: Link, welcome: Welcome, address: Address) -> None:
         silence_seconds = welcome.heartbeat_seconds * SILENT_BEATS
+        self._leases.connecting()
         link.send(self._register())
         registered, rest = await self._receive_registered(link, silence_seconds)
+        self._leases.registered(registered.lease_seconds)
         self._switchboard.link_up(link, stale=registered.stale)
         self._link = link
         self._last_trouble = None
@@ -183,6 +196,7 @@ class Connection:
         for number in itertools.count(1):
             if link.closed:
                 return
+            self._leases.beat_sent(number)
             link.send(Beat(number=number), urgent=True)
             await trio.sleep(seconds * self._random.uniform(0.9, 1.0))
 
@@ -204,7 +218,7 @@ class Connection:
                 case Beat():
                     link.send(BeatAck(number=message.number), urgent=True)
                 case BeatAck():
-                    pass
+                    self._leases.beat_answered(message.number)
                 case Problem(request=None):
                     raise ControlPlaneUnavailable(f"it says: {message.message}")
                 case Problem():

@@ -18,6 +18,7 @@ from typing import Final
 from fastworker.core.ids import split_ids
 from fastworker.errors import ProtocolError
 from fastworker.wire.messages import Assign
+from fastworker.worker.quarantine import Quarantine, QuarantineRunner
 
 PRIORITIES: Final = 4
 POOLS: Final = 2
@@ -38,6 +39,7 @@ class HeldJob:
     """One lease without an outcome.
 
     ``runner`` None: still queued here. ``stale``: the lease is gone, nobody waits for the job.
+    ``gone``: no longer held.
     """
 
     id: bytes
@@ -46,11 +48,13 @@ class HeldJob:
     payload: bytes
     attempt: int
     start_before: float | None
+    failures: int
     priority: int
     pool: int
     runner: int | None = None
     started_at: float | None = None
     stale: bool = False
+    gone: bool = False
 
 
 @dataclass(slots=True)
@@ -90,6 +94,7 @@ class HeldJobs:
         self._jobs: dict[int, HeldJob] = {}
         self._lines = [[deque[HeldJob]() for _ in range(PRIORITIES)] for _ in range(POOLS)]
         self.runners: dict[int, RunnerLoad] = {}
+        self.quarantine = Quarantine()
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -112,14 +117,21 @@ class HeldJobs:
         """A runner is ready and has room."""
         self.runners[runner] = RunnerLoad(list(slots))
 
+    def add_quarantine_runner(self, runner: int) -> None:
+        """A runner for jobs that must run alone is ready."""
+        self.quarantine.runners[runner] = QuarantineRunner()
+
     def remove_runner(self, runner: int) -> list[HeldJob]:
         """A runner is gone; returns, and forgets, what it had been given and not ended."""
-        load = self.runners.pop(runner, None)
-        if load is None:
-            return []
-        for token in load.jobs:
-            del self._jobs[token]
-        return list(load.jobs.values())
+        alone = self.quarantine.runners.pop(runner, None)
+        if alone is not None:
+            lost = [] if alone.job is None else [alone.job]
+        else:
+            load = self.runners.pop(runner, None)
+            lost = [] if load is None else list(load.jobs.values())
+        for job in lost:
+            del self._jobs[job.token]
+        return lost
 
     def change_slots(self, runner: int, changes: Iterable[Sequence[int]]) -> None:
         """Rows [pool, change]: slots given back by waiting tasks, or taken again.
@@ -128,6 +140,9 @@ class HeldJobs:
             ProtocolError: no such pool.
         """
         load = self.runners.get(runner)
+        alone = self.quarantine.runners.get(runner)
+        if alone is not None:
+            alone.waits += sum(change for _, change in changes)
         if load is None:
             return
         for pool, change in changes:
@@ -151,25 +166,33 @@ class HeldJobs:
         places = [_place_of(spec) for spec in assign.specs]
         which = assign.which if assign.which is not None else [0] * len(assign.tokens)
         budgets = assign.budget if assign.budget is not None else [None] * len(assign.tokens)
-        columns = (assign.tokens, which, assign.payloads, assign.attempts, budgets)
-        for job_id, (token, spec, payload, attempt, budget) in zip(
-            split_ids(assign.ids), zip(*columns, strict=True), strict=True
+        failed = assign.failures if assign.failures is not None else [0] * len(assign.tokens)
+        alone = frozenset(assign.tokens[index] for index in assign.alone or ())
+        specs, jobs, lines = assign.specs, self._jobs, self._lines
+        columns = (assign.tokens, which, assign.payloads, assign.attempts, budgets, failed)
+        for job_id, token, spec, payload, attempt, budget, failures in zip(
+            split_ids(assign.ids), *columns, strict=True
         ):
-            if token in self._jobs:
+            if token in jobs:
                 continue
             priority, pool = places[spec]
             start_before = None if budget is None else now + budget
-            job = HeldJob(
-                job_id, token, assign.specs[spec], payload, attempt, start_before, priority, pool
+            job = jobs[token] = HeldJob(
+                *(job_id, token, specs[spec], payload, attempt, start_before, failures),
+                *(priority, pool),
             )
-            self._jobs[token] = job
-            self._lines[pool][priority].append(job)
+            if alone and token in alone:
+                self.quarantine.put(job)
+            else:
+                lines[pool][priority].append(job)
 
     # --- going to runners --------------------------------------------------------------
 
     def hand_over(self, *, now: float) -> list[tuple[int, Assign]]:
         """Give queued jobs to runners with room; returns the messages to send, in order."""
         chosen: dict[int, list[HeldJob]] = {}
+        while (given := self.quarantine.hand_over()) is not None:
+            chosen[given[0]] = [given[1]]
         for pool, lines in enumerate(self._lines):
             for priority in reversed(range(PRIORITIES)):
                 if not self._hand_over_line(lines[priority], pool, priority, chosen):
@@ -194,7 +217,7 @@ class HeldJobs:
             given = chosen.setdefault(runner, [])
             while line and quota > 0:
                 job = line.popleft()
-                if self._jobs.get(job.token) is job:
+                if not job.gone:
                     job.runner = runner
                     load.add(job)
                     given.append(job)
@@ -237,10 +260,24 @@ class HeldJobs:
                 found.setdefault(job.runner, []).append(job)
         return found
 
+    def given_to(self, runner: int) -> list[HeldJob]:
+        """What this runner has been given and not ended."""
+        alone = self.quarantine.runners.get(runner)
+        if alone is not None:
+            return [] if alone.job is None else [alone.job]
+        load = self.runners.get(runner)
+        return [] if load is None else list(load.jobs.values())
+
     def _forget(self, job: HeldJob) -> None:
         del self._jobs[job.token]
-        if job.runner is not None:
-            self.runners[job.runner].remove(job)
+        job.gone = True
+        if job.runner is None:
+            return
+        load = self.runners.get(job.runner)
+        if load is not None:
+            load.remove(job)
+        else:
+            self.quarantine.end(job.runner)
 
 
 def _place_of(spec: Sequence[object]) -> tuple[int, int]:
@@ -280,6 +317,7 @@ def _assign(jobs: list[HeldJob], *, now: float) -> Assign:
     budgets = [
         None if job.start_before is None else max(job.start_before - now, 0.0) for job in jobs
     ]
+    failures = [job.failures for job in jobs]
     message = Assign(
         ids=b"".join([job.id for job in jobs]),
         tokens=[job.token for job in jobs],
@@ -288,6 +326,7 @@ def _assign(jobs: list[HeldJob], *, now: float) -> Assign:
         attempts=[job.attempt for job in jobs],
         which=which if len(specs) > 1 else None,
         budget=None if all(budget is None for budget in budgets) else budgets,
+        failures=failures if any(failures) else None,
     )
     for job in jobs:
         job.payload = b""

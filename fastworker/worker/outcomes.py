@@ -20,7 +20,7 @@ MAX_OUTCOME_BYTES: Final = 2 * 1024 * 1024
 
 
 class EndedJob(NamedTuple):
-    """One row of `Outcome`; ``failure`` without its index."""
+    """One row of `Outcome`; ``failure`` and ``retry`` without their index."""
 
     id: bytes
     token: int
@@ -29,11 +29,13 @@ class EndedJob(NamedTuple):
     started_at: float | None
     finished_at: float
     failure: list[object] | None
+    retry: list[object] | None = None
 
 
 def rows_of(outcome: Outcome) -> list[EndedJob]:
     """The columns of a message as rows."""
     failures = {row[0]: row[1:] for row in outcome.failures or ()}
+    retries = {row[0]: row[1:] for row in outcome.retries or ()}
     columns = zip(
         split_ids(outcome.ids),
         outcome.tokens,
@@ -43,8 +45,16 @@ def rows_of(outcome: Outcome) -> list[EndedJob]:
         outcome.finished_at,
         strict=True,
     )
+    if not failures and not retries:
+        return [
+            EndedJob(job_id, token, status, value, started_at, finished_at, None)
+            for job_id, token, status, value, started_at, finished_at in columns
+        ]
     return [
-        EndedJob(job_id, token, status, value, started_at, finished_at, failures.get(index))
+        EndedJob(
+            *(job_id, token, status, value, started_at, finished_at),
+            *(failures.get(index), retries.get(index)),
+        )
         for index, (job_id, token, status, value, started_at, finished_at) in enumerate(columns)
     ]
 
@@ -68,7 +78,8 @@ def outcomes_of(rows: Iterable[EndedJob]) -> list[Outcome]:
 
 def _outcome(rows: list[EndedJob]) -> Outcome:
     failures = [[index, *row.failure] for index, row in enumerate(rows) if row.failure is not None]
-    ids, tokens, statuses, values, started_at, finished_at, _ = zip(*rows, strict=True)
+    retries = [[index, *row.retry] for index, row in enumerate(rows) if row.retry is not None]
+    ids, tokens, statuses, values, started_at, finished_at, _, _ = zip(*rows, strict=True)
     return Outcome(
         ids=b"".join(ids),
         tokens=tokens,
@@ -77,6 +88,7 @@ def _outcome(rows: list[EndedJob]) -> Outcome:
         started_at=started_at,
         finished_at=finished_at,
         failures=failures or None,
+        retries=retries or None,
     )
 
 

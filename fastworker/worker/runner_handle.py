@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -40,6 +40,11 @@ class RunnerHandle(Protocol):
     async def wait_exit(self) -> str:
         """Wait until it has ended, all its children with it; returns how: ``exit 3``,
         ``signal 9``. A second call returns the same at once."""
+        ...
+
+    def started_tokens(self) -> Collection[int] | None:
+        """Lease tokens of the jobs whose code has begun and whose end has not left the runner;
+        None: it is not known, and any may have. For a runner that has ended."""
         ...
 
     def kill(self) -> None:

@@ -7,12 +7,13 @@ that happened, and the runner then ends its own process group.
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -21,6 +22,7 @@ import trio
 from fastworker.errors import ProtocolError
 from fastworker.wire.codec import MAX_FRAME_BYTES, decode, encode
 from fastworker.wire.messages import Assign, Message, Relay
+from fastworker.worker.board import open_board, read_board
 from fastworker.worker.runner_handle import RunnerGone
 from fastworker.worker.settings import SubworkerSettings
 
@@ -44,9 +46,12 @@ _LENGTH_BYTES: Final = 4
 class RunnerProcess:
     """`RunnerHandle` of a child process; made by `open_runner_process`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], data: trio.SocketStream) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], data: trio.SocketStream, board: mmap.mmap
+    ) -> None:
         self._process = process
         self._data = data
+        self._board = board
         self._outbox: list[Message] = []
         self._waiting = trio.Event()
         self._received = bytearray()
@@ -84,6 +89,10 @@ class RunnerProcess:
                 self._process.wait()
         code = self._process.returncode
         return f"signal {-code}" if code < 0 else f"exit {code}"
+
+    def started_tokens(self) -> Collection[int] | None:
+        """See `RunnerHandle.started_tokens`."""
+        return read_board(self._board)
 
     def kill(self) -> None:
         """SIGKILL its process group."""
@@ -152,7 +161,12 @@ async def _wait_exited(pid: int) -> None:
 
 
 def runner_command(
-    settings: SubworkerSettings, *, data_fd: int, control_fd: int, module: str = RUNNER_MODULE
+    settings: SubworkerSettings,
+    *,
+    data_fd: int,
+    control_fd: int,
+    board_fd: int,
+    module: str = RUNNER_MODULE,
 ) -> list[str]:
     """How a runner is started: all it knows comes from here, nothing from the environment."""
     return [
@@ -161,6 +175,7 @@ def runner_command(
         module,
         f"--data-fd={data_fd}",
         f"--control-fd={control_fd}",
+        f"--board-fd={board_fd}",
         f"--concurrency={settings.concurrency}",
         f"--threads={settings.threads}",
         f"--async-runtime={settings.async_runtime}",
@@ -188,17 +203,21 @@ async def open_runner_process(
     """
     data, its_data = socket.socketpair()
     control, its_control = socket.socketpair()
-    with control, its_control, its_data:
+    with control, its_control, its_data, open_board() as (board, its_board):
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(data))
         async with stream:
-            descriptors = (its_data.fileno(), its_control.fileno())
+            descriptors = (its_data.fileno(), its_control.fileno(), its_board)
             command = runner_command(
-                settings, data_fd=descriptors[0], control_fd=descriptors[1], module=module
+                settings,
+                data_fd=descriptors[0],
+                control_fd=descriptors[1],
+                board_fd=its_board,
+                module=module,
             )
             process = await trio.to_thread.run_sync(_spawn, command, descriptors)
             its_data.close()
             its_control.close()
-            runner = RunnerProcess(process, stream)
+            runner = RunnerProcess(process, stream, board)
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(runner.write_forever)

@@ -150,6 +150,8 @@ class Subworker:
                 nursery.start_soon(self._switchboard.hand_over_forever)
                 for number in range(self._settings.processes):
                     nursery.start_soon(self._supervisor.keep_runner, number)
+                nursery.start_soon(self._supervisor.keep_quarantine)
+                nursery.start_soon(self._connection.watch_leases_forever)
                 nursery.start_soon(self._connect_when_ready, task_status)
                 nursery.start_soon(self._drain_when_asked)
         return self._exit_code

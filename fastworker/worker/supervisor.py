@@ -6,16 +6,19 @@ first, so that no outcome that left it is counted as lost.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
 import trio
 
 from fastworker.errors import ProtocolError
-from fastworker.wire.messages import Message, RunnerFailed, RunnerReady
+from fastworker.wire.messages import Message, RunnerFailed, RunnerReady, RunnerStop
 from fastworker.worker.backoff import Backoff
+from fastworker.worker.out_of_memory import MemoryEvidence
 from fastworker.worker.runner_handle import OpenRunner, RunnerGone, RunnerHandle
 from fastworker.worker.switchboard import Switchboard
 
@@ -25,11 +28,23 @@ LAST_WORDS_SECONDS: Final = 1.0
 EXIT_GRACE_SECONDS: Final = 1.0
 """From the end of its channel to the end of its process, which may have an orderly exit."""
 
+IDLE_SECONDS: Final = 30.0
+"""A quarantine runner without a job is kept for so long: suspects rarely come alone."""
+
 _log = logging.getLogger("fastworker.worker")
 
 
+@dataclass(slots=True)
+class _Words:
+    """What is known of the words of one runner."""
+
+    ended: trio.Event = field(default_factory=trio.Event)
+    complete: bool = False
+    """It closed its channel, and everything before that was taken."""
+
+
 class Supervisor:
-    """The runners of one subworker. `keep_runner` is started once for each.
+    """The runners of one subworker. `keep_runner` is started once for each, `keep_quarantine` once.
 
     Args:
         on_failed: called with a runner's own words if it cannot run; before any was ready this
@@ -49,6 +64,8 @@ class Supervisor:
         self._random = random
         self._on_failed = on_failed
         self._alive: dict[int, RunnerHandle] = {}
+        self._settling: dict[int, trio.Event] = {}
+        self._memory = MemoryEvidence()
         self._killed = False
         self.ready = trio.Event()
         """A runner has been ready for the first time."""
@@ -72,6 +89,46 @@ class Supervisor:
             _log.warning("runner %d ended (%s); the next one starts in %.1f s", number, how, wait)
             await trio.sleep(wait)
 
+    async def keep_quarantine(self) -> None:
+        """Start a runner whenever a job that must run alone needs one; for ever.
+
+        Cancelling it kills those runners.
+        """
+        backoff = Backoff(self._random)
+        async with trio.open_nursery() as nursery:
+            for number in itertools.count(-1, -1):
+                await self._switchboard.quarantine.wait_wanted()
+                settled = self._settling[number] = trio.Event()
+                nursery.start_soon(self._keep_quarantine_runner, number, backoff)
+                # Another one may be wanted only once this one is ready, or has failed.
+                await settled.wait()
+
+    async def _keep_quarantine_runner(self, number: int, backoff: Backoff) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._retire_when_idle, number)
+                how = await self._run_one(number)
+                nursery.cancel_scope.cancel()
+        except OSError as error:
+            how = f"could not be started: {error}"
+        _log.info("a quarantine runner ended (%s)", how)
+        settled = self._settling.pop(number, None)
+        if settled is not None:
+            await trio.sleep(backoff.next_seconds())
+            settled.set()
+
+    async def _retire_when_idle(self, number: int) -> None:
+        """Two looks without a job in between: it ends 30 to 60 seconds after its last one."""
+        quarantine = self._switchboard.quarantine
+        uses = -1
+        while uses != quarantine.uses(number) or not quarantine.retire(number):
+            uses = quarantine.uses(number)
+            await trio.sleep(IDLE_SECONDS)
+        runner = self._alive[number]
+        runner.send(RunnerStop())
+        await trio.sleep(EXIT_GRACE_SECONDS)
+        runner.kill()
+
     def kill_all(self) -> None:
         """End all runners now; what they ran is handed back as drained."""
         self._killed = True
@@ -83,34 +140,38 @@ class Supervisor:
         async with self._open_runner() as runner:
             self._alive[number] = runner
             try:
-                how = await self._hear_out(number, runner)
+                how, heard_all = await self._hear_out(number, runner)
             finally:
                 del self._alive[number]
+            started = runner.started_tokens() if heard_all else None
         reason = "drain" if self._killed else "runner_died"
-        lost = self._switchboard.runner_gone(number, reason=reason, detail=how)
+        if how == "signal 9" and not self._killed and self._memory.look():
+            how += ", probably out of memory"
+        lost = self._switchboard.runner_gone(number, reason=reason, detail=how, started=started)
         return f"pid {runner.pid}, {how}, jobs lost: {lost}"
 
-    async def _hear_out(self, number: int, runner: RunnerHandle) -> str:
+    async def _hear_out(self, number: int, runner: RunnerHandle) -> tuple[str, bool]:
+        """Take what it says until it has ended; returns how, and whether nothing was missed."""
         if self._killed:
             runner.kill()
-        heard_out = trio.Event()
+        words = _Words()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._read, number, runner, heard_out)
+            nursery.start_soon(self._read, number, runner, words)
             how = await runner.wait_exit()
             with trio.move_on_after(LAST_WORDS_SECONDS):
-                await heard_out.wait()
+                await words.ended.wait()
             nursery.cancel_scope.cancel()
-        return how
+        return how, words.complete
 
-    async def _read(self, number: int, runner: RunnerHandle, heard_out: trio.Event) -> None:
+    async def _read(self, number: int, runner: RunnerHandle, words: _Words) -> None:
         try:
             while True:
                 self._take(number, runner, await runner.receive())
         except RunnerGone:
-            pass
+            words.complete = True
         except ProtocolError as error:
             _log.error("runner %d (pid %d) is ended: %s", number, runner.pid, error)
-        heard_out.set()
+        words.ended.set()
         # A process that has closed its channel but lives on cannot be told or asked anything.
         await trio.sleep(EXIT_GRACE_SECONDS)
         runner.kill()
@@ -122,6 +183,8 @@ class Supervisor:
                 case RunnerReady():
                     self._switchboard.runner_ready(number, runner, message.tasks)
                     self.ready.set()
+                    if number in self._settling:
+                        self._settling.pop(number).set()
                 case RunnerFailed():
                     self._on_failed(message.message)
                 case _:

@@ -8,7 +8,7 @@ outbox while there is a link; what must not be lost is kept and sent again over 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 import trio
@@ -19,6 +19,7 @@ from fastworker.wire.messages import (
     Assign,
     Capacity,
     Handback,
+    LeaseLost,
     Message,
     Outcome,
     OutcomeAck,
@@ -33,7 +34,8 @@ from fastworker.worker.columns import handback_of, started_of, withdraw_of
 from fastworker.worker.handbacks import UnconfirmedHandbacks
 from fastworker.worker.held import HeldJob, HeldJobs
 from fastworker.worker.outcomes import UnacknowledgedOutcomes, rows_of
-from fastworker.worker.relays import Inner, Relays
+from fastworker.worker.quarantine import Quarantine
+from fastworker.worker.relaying import Relaying
 from fastworker.worker.runner_handle import RunnerHandle
 
 SENT_AHEAD_JOBS: Final = 2000
@@ -63,13 +65,14 @@ class Switchboard:
         self._held = HeldJobs()
         self._outcomes = UnacknowledgedOutcomes()
         self._handbacks = UnconfirmedHandbacks()
-        self._relays = Relays()
+        self._relaying = Relaying(self._tell_runner)
         self._runners: dict[int, RunnerHandle] = {}
         self._link: Link | None = None
         self._announced: list[int] | None = None
         self._changed = trio.Event()
         self._outcome_waits = trio.Event()
         self._room_found = trio.Event()
+        self._leases_doubtful = False
         self.draining = False
         self.tasks: list[list[object]] = []
         """Rows of `Register`, as the runner that came up last told them."""
@@ -81,7 +84,8 @@ class Switchboard:
         slots = self._held.slots()
         if self.draining:
             return [0] * len(slots), [0] * len(slots)
-        return slots, [SENT_AHEAD_JOBS * len(self._runners) if count else 0 for count in slots]
+        ahead = SENT_AHEAD_JOBS * len(self._held.runners)
+        return slots, [ahead if count else 0 for count in slots]
 
     def claims(self) -> tuple[bytes, list[int]]:
         """Ids and tokens of everything whose lease has not demonstrably ended."""
@@ -92,6 +96,11 @@ class Switchboard:
             ids + b"".join([job_id for job_id, _ in pairs]),
             tokens + [token for _, token in pairs],
         )
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """The jobs that must run alone, and their runners."""
+        return self._held.quarantine
 
     @property
     def holds_jobs(self) -> bool:
@@ -116,7 +125,7 @@ class Switchboard:
         Args:
             stale: claimed tokens whose leases are gone.
         """
-        self._link = link
+        self._link = self._relaying.link = link
         self._announced = None
         self._drop_stale(stale)
         for handback in self._handbacks.messages:
@@ -131,8 +140,7 @@ class Switchboard:
     def link_down(self) -> None:
         """The connection is lost. Jobs go on; conversations of tasks with it end."""
         self._link = None
-        for inner in self._relays.close_all():
-            self._tell_runner(inner.runner, Relay(runner=inner.number, frame=b"", closed=True))
+        self._relaying.link_down()
 
     async def send_outcomes_forever(self) -> None:
         """Send outcomes, all that came since the last time at once, without lingering."""
@@ -178,7 +186,22 @@ class Switchboard:
             for job in jobs:
                 job.stale = True
             self._tell_runner(runner, withdraw_of(jobs))
+            self._tell_runner(runner, LeaseLost(tokens=[job.token for job in jobs]))
         self._note_change()
+
+    def leases_doubtful(self) -> None:
+        """All leases may soon be given to others: runners get nothing more until `leases_safe`,
+        and tasks that want it are cancelled. What goes on is still ours unless we are told."""
+        self._leases_doubtful = True
+        for number in self._runners:
+            tokens = [job.token for job in self._held.given_to(number) if not job.stale]
+            if tokens:
+                self._tell_runner(number, LeaseLost(tokens=tokens))
+
+    def leases_safe(self) -> None:
+        """They have been renewed."""
+        self._leases_doubtful = False
+        self._hand_over()
 
     # --- from the control plane --------------------------------------------------------
 
@@ -197,11 +220,11 @@ class Switchboard:
                 case Withdraw():
                     self._withdraw(message)
                 case Relay():
-                    self._relay_inward(message)
+                    self._relaying.inward(message)
                 case _:
                     _log.debug("ignored %s from the control plane", type(message).__name__)
         if self.draining:
-            self._give_back(self._held.take_queued(), reason="drain")
+            self._give_back(self._held.take_queued(), "drain")
         self._hand_over()
 
     def _acknowledge(self, message: OutcomeAck) -> None:
@@ -231,40 +254,23 @@ class Switchboard:
             return
         ids, tokens, taken = zip(*rows, strict=True)
         self._tell(Withdrawn(ids=b"".join(ids), tokens=tokens, taken=bytes(taken)))
-        given = [row for row in rows if row[2]]
+        given = [(job_id, token) for job_id, token, was_taken in rows if was_taken]
         if given:
             # The same in words that can be repeated, should this connection not last.
-            self._handbacks.add(
-                Handback(
-                    ids=b"".join(row[0] for row in given),
-                    tokens=[row[1] for row in given],
-                    started=bytes(len(given)),
-                    reason="drain",
-                )
-            )
-
-    def _relay_inward(self, message: Relay) -> None:
-        inner = self._relays.inward(message.runner)
-        if inner is None:
-            if not message.closed:
-                self._tell(Relay(runner=message.runner, frame=b"", closed=True))
-            return
-        if message.closed:
-            self._relays.close_outer(message.runner)
-        self._tell_runner(
-            inner.runner, Relay(runner=inner.number, frame=message.frame, closed=message.closed)
-        )
+            self._handbacks.add(handback_of(given, "drain"))
 
     # --- from runners ------------------------------------------------------------------
 
     def runner_ready(
         self, number: int, runner: RunnerHandle, tasks: Sequence[Sequence[object]]
     ) -> None:
-        """A runner has imported its modules."""
+        """A runner has imported its modules. Those of the quarantine have negative numbers."""
         self._runners[number] = runner
         self.tasks = [list(row) for row in tasks]
         if self.draining:
             runner.send(RunnerStop())
+        elif number < 0:
+            self._held.add_quarantine_runner(number)
         else:
             self._held.add_runner(number, self._slots)
         self._announce_capacity()
@@ -290,27 +296,30 @@ class Switchboard:
                     self._held.change_slots(number, message.changes)
                     self._announce_capacity()
                 case Relay():
-                    self._relay_outward(number, message)
+                    self._relaying.outward(number, message)
                 case _:
                     _log.debug("ignored %s from runner %d", type(message).__name__, number)
         self._room_found.set()
 
-    def runner_gone(self, number: int, *, reason: str, detail: str) -> int:
+    def runner_gone(
+        self, number: int, *, reason: str, detail: str, started: Collection[int] | None
+    ) -> int:
         """A runner has exited, and all it said has been taken.
 
         Args:
             reason: ``runner_died`` or ``drain``.
             detail: ``signal 9`` or ``exit 3``.
+            started: tokens of jobs whose code had begun; None: any of them may have.
 
         Returns:
             How many jobs it took with it.
         """
         self._runners.pop(number, None)
-        # A runner reports only starts that lasted; any of its jobs may have started.
         lost = [job for job in self._held.remove_runner(number) if not job.stale]
-        self._give_back(lost, reason=reason, detail=detail, started=True)
-        for outer in self._relays.remove_runner(number):
-            self._tell(Relay(runner=outer, frame=b"", closed=True))
+        begun = bytes([started is None or job.token in started for job in lost])
+        self._give_back(lost, reason, detail=detail, started=begun)
+        self._relaying.runner_gone(number)
+        self._held.quarantine.look()
         self._announce_capacity()
         self._note_change()
         return len(lost)
@@ -339,23 +348,13 @@ class Switchboard:
         self._tell_withdrawn(rows)
 
     def _take_handback(self, number: int, message: Handback) -> None:
-        jobs = [self._held.end(token, runner=number) for token in message.tokens]
-        kept = [job for job in jobs if job is not None and not job.stale]
-        self._give_back(kept, reason=message.reason, detail=message.detail)
-
-    def _relay_outward(self, number: int, message: Relay) -> None:
-        inner = Inner(number, message.runner)
-        if message.closed:
-            outer = self._relays.close_inner(inner)
-            if outer is not None:
-                self._tell(Relay(runner=outer, frame=message.frame, closed=True))
-        elif self._link is None:
-            self._relays.refuse(inner)
-            self._tell_runner(number, Relay(runner=inner.number, frame=b"", closed=True))
-        else:
-            outer = self._relays.outward(inner)
-            if outer is not None:
-                self._link.send(Relay(runner=outer, frame=message.frame))
+        kept, started = [], bytearray()
+        for token, flag in zip(message.tokens, message.started, strict=True):
+            job = self._held.end(token, runner=number)
+            if job is not None and not job.stale:
+                kept.append(job)
+                started.append(flag)
+        self._give_back(kept, message.reason, detail=message.detail, started=bytes(started))
 
     # --- drain -------------------------------------------------------------------------
 
@@ -368,17 +367,18 @@ class Switchboard:
             return
         self.draining = True
         self._announce_capacity()
-        self._give_back(self._held.take_queued(), reason="drain")
+        self._give_back(self._held.take_queued(), "drain")
         for runner in self._runners.values():
             runner.send(RunnerStop())
 
     # --- small steps -------------------------------------------------------------------
 
     def _hand_over(self) -> None:
-        if self.draining:
+        if self.draining or self._leases_doubtful:
             return
         for number, assign in self._held.hand_over(now=self._clock()):
             self._tell_runner(number, assign)
+        self._held.quarantine.look()
 
     def _tell_runner(self, number: int, message: Message) -> None:
         runner = self._runners.get(number)
@@ -386,13 +386,13 @@ class Switchboard:
             runner.send(message)
 
     def _give_back(
-        self, jobs: Sequence[HeldJob], *, reason: str, detail: str = "", started: bool = False
+        self, jobs: Sequence[HeldJob], reason: str, *, detail: str = "", started: bytes = b""
     ) -> None:
-        if not jobs:
-            return
-        handback = handback_of(jobs, reason=reason, detail=detail, started=started)
-        self._tell(handback)
-        self._handbacks.add(handback)
+        if jobs:
+            pairs = [(job.id, job.token) for job in jobs]
+            handback = handback_of(pairs, reason, detail=detail, started=started)
+            self._tell(handback)
+            self._handbacks.add(handback)
 
     def _note_change(self) -> None:
         self._changed.set()

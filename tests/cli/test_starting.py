@@ -78,6 +78,7 @@ def test_every_setting_reaches_the_control_plane(tmp_path: Path) -> None:
         threads="5",
         processes="6",
         async_runtime="trio",
+        max_queued_jobs="5000",
         insecure="true",
     )
     assert asked == ControlPlaneSettings(
@@ -94,6 +95,7 @@ def test_every_setting_reaches_the_control_plane(tmp_path: Path) -> None:
         threads=5,
         processes=6,
         async_runtime="trio",
+        max_queued_jobs=5000,
     )
 
 

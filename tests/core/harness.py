@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from fastworker.core.commands import AssignJobs, Command
-from fastworker.core.dispatcher import Dispatcher
-from fastworker.core.facts import Fact, Outcomes, Registration, Spec, Submission
+from fastworker.core.dispatcher import Dispatcher, Staged
+from fastworker.core.facts import Fact, Handbacks, Outcomes, Registration, Retry, Spec, Submission
 from fastworker.core.questions import Known
 from fastworker.core.records import (
     DEFAULT_OPTIONS,
+    AttemptRow,
     Failure,
     JobOptions,
     JobRow,
@@ -91,8 +92,11 @@ def outcomes(
     *,
     status: TaskStatus = TaskStatus.SUCCESS,
     at: float = 1000.0,
+    retry: Retry | None = None,
 ) -> Outcomes:
-    """How these attempts ended."""
+    """How these attempts ended; ``retry``: they failed, and their policy wants them repeated."""
+    if retry is not None:
+        status = TaskStatus.FAILURE
     failure = Failure("ValueError", "bad", "", "")
     failed = status is not TaskStatus.SUCCESS
     return Outcomes(
@@ -104,30 +108,44 @@ def outcomes(
         started_at=[at] * len(jobs),
         finished_at=[at] * len(jobs),
         failures=dict.fromkeys(range(len(jobs)), failure) if failed else {},
+        retries={} if retry is None else dict.fromkeys(range(len(jobs)), retry),
     )
+
+
+def runner_death(session: bytes, jobs: Sequence[JobRow], *, started: int = 1) -> Handbacks:
+    """A runner died that had these."""
+    ids, tokens = [job.id for job in jobs], [job.token for job in jobs]
+    return Handbacks(session, ids, tokens, [started] * len(jobs), "runner_died", "signal 9")
 
 
 class Plane:
     """Takes turns; time stands still unless it is told to pass."""
 
-    def __init__(self, store: MemoryStore | None = None) -> None:
+    def __init__(self, store: MemoryStore | None = None, now: Now | None = None) -> None:
         self.store = store or MemoryStore()
-        self.now = Now(1000.0, 50.0)
+        self.now = now or Now(1000.0, 50.0)
+        self.attempts: list[AttemptRow] = []
+        """What was written of attempts that did not end their job."""
         self.dispatcher = Dispatcher(self.store.load(), self.now, lease_seconds=LEASE)
 
     def restart(self) -> Plane:
         """A new control plane over the same store, as after a crash."""
-        return Plane(self.store)
+        return Plane(self.store, self.now)
 
     def turn(self, *facts: Fact, seconds: float = 0.0) -> list[Command]:
         """One turn after so many seconds; returns what is to be done."""
         self.now = Now(self.now.wall + seconds, self.now.monotonic + seconds)
-        asked = self.dispatcher.questions(facts, self.now)
-        known = self.store.recall(asked) if asked else Known()
-        staged = self.dispatcher.handle_all(facts, known, self.now, asked=asked)
+        staged = self.decide(*facts)
         self.store.save(staged.saves)
         self.dispatcher.apply(staged)
+        self.attempts += staged.saves.attempts
         return staged.commands
+
+    def decide(self, *facts: Fact) -> Staged:
+        """What a turn would do, which is not done yet."""
+        asked = self.dispatcher.questions(facts, self.now)
+        known = self.store.recall(asked) if asked else Known()
+        return self.dispatcher.handle_all(facts, known, self.now, asked=asked)
 
     def pass_time(self, seconds: float) -> list[Command]:
         """Turns as the loop would take them while nothing happens."""

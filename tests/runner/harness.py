@@ -33,6 +33,7 @@ class Ended:
         self.started_at = outcome.started_at[row]
         self.finished_at = outcome.finished_at[row]
         self.failure = next((f for f in outcome.failures or [] if f[0] == row), None)
+        self.retry = next((r[1:] for r in outcome.retries or [] if r[0] == row), None)
 
     @property
     def value(self) -> Any:

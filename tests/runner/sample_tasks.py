@@ -10,9 +10,11 @@ import subprocess
 import sys
 import threading
 
+import anyio.lowlevel
+
 from fastworker.client import ambient
-from fastworker.runner.context import current_job
-from fastworker.tasks import task
+from fastworker.runner.context import current, current_job
+from fastworker.tasks import Retry, RetryLater, task
 
 gate = threading.Event()
 barrier = threading.Barrier(4)
@@ -208,3 +210,67 @@ def forks() -> int:
     os.kill(child, signal.SIGTERM)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
+
+
+@task(retries=Retry(times=2, backoff=4, jitter=0, budget=60, never=KeyError))
+async def unreliable(error: str) -> None:
+    raise {"value": ValueError, "key": KeyError}[error](error)
+
+
+@task(retries=9)
+async def returns_object_and_is_retried() -> object:
+    return object()
+
+
+@task
+def comes_back_later() -> None:
+    raise RetryLater(30, reason="no room yet")
+
+
+@task
+def who_am_i() -> list[object]:
+    job = current()
+    return [job.task_id, job.attempt, job.token]
+
+
+@task
+async def who_am_i_async() -> list[object]:
+    await anyio.lowlevel.checkpoint()
+    job = current()
+    return [job.task_id, job.attempt, job.token]
+
+
+@task(on_lease_lost="cancel", runtime="asyncio")
+async def stops_in_asyncio() -> None:
+    await asyncio.Event().wait()
+
+
+@task(on_lease_lost="cancel", runtime="trio")
+async def stops_in_trio() -> None:
+    import trio
+
+    await trio.sleep_forever()
+
+
+@task(on_lease_lost="cancel", runtime="trio")
+async def fails_when_stopped() -> None:
+    import trio
+
+    async def fails() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("in the way")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fails)
+        await trio.sleep_forever()
+
+
+@task(on_lease_lost="cancel", runtime="asyncio")
+async def finishes_when_stopped() -> str:
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        return "done all the same"
+    return ""

@@ -9,11 +9,11 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fastworker.core.commands import AnswerSubmission, AssignJobs, Command
+from fastworker.core.commands import AnswerRegistration, AnswerSubmission, AssignJobs, Command
 from fastworker.core.dispatcher import Dispatcher
 from fastworker.core.questions import Known, Questions
 from fastworker.core.records import Now, Saves, TaskPriority
-from fastworker.server.dispatch import dispatch_forever
+from fastworker.server.dispatch import FULL_STORE_PAUSE_SECONDS, dispatch_forever
 from fastworker.server.inbox import Inbox
 from fastworker.store.contract import DuplicateJob, NoSpace
 from fastworker.store.memory import MemoryStore
@@ -117,3 +117,44 @@ async def test_urgent_jobs_are_on_their_way_before_they_are_accepted(
     kinds = [type(each) for each in shell.commands]
     urgent = priority > TaskPriority.NORMAL
     assert (kinds.index(AssignJobs) < kinds.index(AnswerSubmission)) is urgent
+
+
+def given_up() -> NoSpace:
+    error = NoSpace("full")
+    error.room_made = True
+    return error
+
+
+@pytest.mark.trio
+async def test_what_is_no_submission_is_saved_when_the_reserve_is_given_up(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    inbox, shell = Inbox(), Shell()
+    store = SlowStore(failures=[NoSpace("full"), given_up()])
+    dispatcher = Dispatcher(store.store.load(), clock(), lease_seconds=LEASE)
+    nursery.start_soon(dispatch_forever, dispatcher, inbox, store, shell, clock)
+    before = trio.current_time()
+    inbox.offer(submission(new_ids(1)), 1)
+    await inbox.put(registration(b"w" * 16, slots=1))
+    await shell.told.wait()
+    await wait_all_tasks_blocked()
+    assert only(shell.commands, AnswerSubmission)[0].refused
+    assert only(shell.commands, AnswerRegistration)
+    assert trio.current_time() == before, "it was not put off"
+
+
+@pytest.mark.trio
+async def test_a_full_store_is_tried_again_at_intervals(
+    nursery: trio.Nursery, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    inbox, shell = Inbox(), Shell()
+    store = SlowStore(failures=[NoSpace("full")] * 3)
+    dispatcher = Dispatcher(store.store.load(), clock(), lease_seconds=LEASE)
+    nursery.start_soon(dispatch_forever, dispatcher, inbox, store, shell, clock)
+    await inbox.put(registration(b"w" * 16, slots=1))
+    await trio.sleep(2.5 * FULL_STORE_PAUSE_SECONDS)
+    assert not only(shell.commands, AnswerRegistration)
+    assert not store.failures
+    await trio.sleep(FULL_STORE_PAUSE_SECONDS)
+    assert only(shell.commands, AnswerRegistration)
+    assert caplog.text.count("the store is full") == 1

@@ -6,13 +6,16 @@ from typing import Any
 
 from fastworker.core.records import (
     DEFAULT_OPTIONS,
+    AttemptRow,
     CallbackRow,
     Failure,
     FinishRow,
     JobRow,
+    KeyRow,
     LaneKey,
     LaneRow,
     TaskStatus,
+    WorkerRow,
 )
 
 LANE = LaneRow(1, LaneKey("default", "default", 1, "shop.order"))
@@ -41,6 +44,8 @@ def make_job(key: int, **changes: Any) -> JobRow:
         attempts=0,
         deaths=0,
         started_at=None,
+        failures=0,
+        first_started_at=None,
         options=DEFAULT_OPTIONS,
         payload=b"arguments",
     )
@@ -95,3 +100,19 @@ def make_callback(number: int, *, at: float) -> CallbackRow:
         next_attempt_at=at,
         attempts=0,
     )
+
+
+def make_attempt(key: int, token: int, **changes: Any) -> AttemptRow:
+    """An attempt that was retried."""
+    row = AttemptRow(key, token, b"s" * 16, 1500.0, 1600.0, "retried", "ValueError: no such order")
+    return row._replace(**changes)
+
+
+def make_worker(session: bytes = b"s" * 16, **changes: Any) -> WorkerRow:
+    return WorkerRow(session, "shop-1", "host-a", 4711, 100.0)._replace(**changes)
+
+
+def make_key(key: str, job_key: int, **changes: Any) -> KeyRow:
+    """An idempotency key of the task ``shop.order``."""
+    row = KeyRow("default", "shop.order", key, job_id(job_key), job_key, b"d" * 16, 5000.0)
+    return row._replace(**changes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,15 +31,6 @@ from tests.store.builders import (
 )
 
 KEEP_ALL = Retention(results_seconds=1e12, failures_seconds=1e12, tombstone_seconds=1e12)
-
-
-@pytest.fixture(params=["memory", "power", "process"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store = open_store(tmp_path / "store", request.param)
-    store.load()
-    store.save(Saves(lanes=[LANE, OTHER_LANE]))
-    yield store
-    store.close()
 
 
 def statuses(store: Store) -> dict[str, int]:

@@ -13,10 +13,10 @@ import trio.testing
 from fastworker.core.records import JobView, Saves
 from fastworker.errors import StoreBroken
 from fastworker.store import thread
-from fastworker.store.contract import DuplicateJob, JobFilter, Questions, Retention
+from fastworker.store.contract import DeadFilter, DuplicateJob, JobFilter, Questions, Retention
 from fastworker.store.opening import open_store
 from fastworker.store.thread import ThreadCaller, Valve, open_store_thread
-from tests.store.builders import LANE, job_id, make_callback, make_finish, make_job
+from tests.store.builders import LANE, job_id, make_callback, make_failure, make_finish, make_job
 
 
 @pytest.mark.trio
@@ -38,6 +38,10 @@ async def test_every_call_is_answered(tmp_path: Path, durability: str) -> None:
         await store.settle_callbacks([callback.delivery], [])
         assert await store.next_callback_at() is None
         assert (await store.prune(Retention(), now=1e9)).results == 1
+        await store.save(Saves(inserts=[make_job(2)], finishes=[make_failure(2)]))
+        assert [key for key, _ in await store.dead(DeadFilter())] == [2]
+        assert [view.outcome for view in await store.attempts(job_id(2))] == ["failure"]
+        assert await store.discard([2], now=1e9) == 1
         with pytest.raises(DuplicateJob):
             await store.save(Saves(inserts=[make_job(1)]))
 

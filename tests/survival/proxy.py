@@ -46,7 +46,7 @@ class Proxy:
                 try:
                     far = socket.create_connection(("127.0.0.1", self._target))
                 except OSError:
-                    _reset(near)
+                    reset(near)
                     continue
                 Pair(self, near, far, self._random.randrange(1, self._most_bytes))
 
@@ -76,7 +76,7 @@ class Proxy:
         self._listener.close()
         with self._lock:
             for one in self._open:
-                _reset(one)
+                reset(one)
 
 
 class Pair:
@@ -104,10 +104,10 @@ class Pair:
                 if cut:
                     break
         for one in self._sockets:
-            _reset(one)
+            reset(one)
 
 
-def _reset(one: socket.socket) -> None:
+def reset(one: socket.socket) -> None:
     """End a connection by RST rather than FIN, waking whoever waits for it."""
     with suppress(OSError):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -163,6 +163,22 @@ async def test_crash_of_the_runner_runs_its_jobs_again(
     assert tasks.started == ["slow", "slow"]
 
 
+async def test_a_job_that_crashes_alone_three_times_is_dead(
+    fastworker_cluster: Cluster,
+    fastworker_client: Client,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    handle = await fastworker_client.submit("testing-slow", 20)
+    for _ in range(4):
+        await trio.sleep(10)
+        fastworker_cluster.crash_runner()
+    result = await handle.wait(timeout=HOUR)
+    assert (result.status, result.reason) == (TaskStatus.DEAD, "poison")
+    assert tasks.started == ["slow"] * 4
+    last = await fastworker_client.submit("testing-slow", 1)
+    assert (await last.wait(timeout=HOUR)).status is TaskStatus.SUCCESS
+
+
 async def test_job_of_a_task_defined_too_late_is_warned_of(
     fastworker_cluster: Cluster,
     fastworker_client: Client,

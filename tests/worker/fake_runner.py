@@ -21,6 +21,8 @@ class FakeRunner:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.killed = False
+        self.started: frozenset[int] | None = None
+        """Tokens on its board."""
         self._ended = trio.Event()
         self._how = ""
         self._told_send, self._told = trio.open_memory_channel[Message](math.inf)
@@ -40,6 +42,9 @@ class FakeRunner:
     async def wait_exit(self) -> str:
         await self._ended.wait()
         return self._how
+
+    def started_tokens(self) -> frozenset[int] | None:
+        return self.started
 
     def kill(self) -> None:
         if not self._ended.is_set():

@@ -198,3 +198,15 @@ def test_slots_of_an_unknown_pool_are_refused() -> None:
 def test_a_job_of_an_unknown_pool_is_refused() -> None:
     with pytest.raises(ProtocolError, match="does not exist"):
         held_with_runners().receive(assign(1, pool=9), now=0.0)
+
+
+def test_counted_failures_reach_the_runner_and_cost_nothing_without_any() -> None:
+    held = held_with_runners((4, 1))
+    failed = assign(1, 2)
+    failed.failures = [0, 3]
+    held.receive(failed, now=0.0)
+    [(_, message)] = held.hand_over(now=0.0)
+    assert message.failures == [0, 3]
+    held.receive(assign(3), now=0.0)
+    [(_, message)] = held.hand_over(now=0.0)
+    assert message.failures is None

@@ -51,3 +51,17 @@ def test_unacknowledged_outcomes_are_sent_again() -> None:
 def test_large_values_are_spread_over_messages() -> None:
     rows = [row._replace(value=bytes(1_000_000)) for row in rows_of(outcome(*range(5)))]
     assert [list(message.tokens) for message in outcomes_of(rows)] == [[0, 1], [2, 3], [4]]
+
+
+def test_retries_keep_their_job_when_messages_are_merged() -> None:
+    failed = outcome(7, 8)
+    failed.statuses = bytes([FAILURE, FAILURE])
+    failed.failures = [[0, "OSError", "no", "", ""], [1, "OSError", "no", "", ""]]
+    failed.retries = [[1, 2.5, True, None]]
+    book = book_with(1)
+    for row in rows_of(failed):
+        book.add(row)
+    [message] = book.next_messages()
+    assert message.retries == [[2, 2.5, True, None]]
+    assert message.failures is not None
+    assert [row[0] for row in message.failures] == [1, 2]

@@ -96,6 +96,38 @@ async def test_a_task_that_kills_its_process_costs_only_that_runner() -> None:
         assert list((await session.next(Outcome)).tokens) == [3]
 
 
+async def test_only_what_had_started_in_a_dead_runner_is_suspected() -> None:
+    async with on_stage(dataclasses.replace(SETTINGS, concurrency=2)) as stage:
+        session, _ = await stage.connect()
+        for token in (1, 2, 3, 4):
+            session.link.send(call(token, "wait_for_ever"))
+        session.link.send(call(5, "add", 1, 1, pool=ASYNC))
+        assert sorted((await session.next(Started)).tokens) == [1, 2]
+        session.link.send(call(6, "die", pool=THREAD))
+        handback = await session.next(Handback)
+        started = dict(zip(handback.tokens, handback.started, strict=True))
+        assert {token: started.get(token, 0) for token in range(1, 7)} == {
+            **{1: 1, 2: 1, 6: 1},
+            **{3: 0, 4: 0, 5: 0},
+        }
+
+
+async def test_a_suspect_dies_alone_and_disturbs_nobody() -> None:
+    async with on_stage() as stage:
+        session, _ = await stage.connect()
+        session.link.send(call(1, "wait_for_ever"))
+        assert list((await session.next(Started)).tokens) == [1]
+        for token in (2, 3):
+            suspect = call(token, "die", pool=THREAD)
+            suspect.alone = [0]
+            session.link.send(suspect)
+            handback = await session.next(Handback)
+            assert (list(handback.tokens), handback.started) == ([token], b"\1")
+            assert (handback.reason, handback.detail) == ("runner_died", "signal 9")
+        session.link.send(call(4, "add", 1, 1))
+        assert list((await session.next(Outcome)).tokens) == [4]
+
+
 async def test_drain_lets_the_runner_exit_by_itself() -> None:
     async with on_stage() as stage:
         session, _ = await stage.connect()

@@ -153,9 +153,10 @@ async def test_a_subworker_survives_the_death_of_its_runner() -> None:
 
 
 async def test_the_command_names_everything_the_runner_needs() -> None:
-    command = runner_command(settings(concurrency=7), data_fd=3, control_fd=4)
+    command = runner_command(settings(concurrency=7), data_fd=3, control_fd=4, board_fd=5)
     assert command[:3] == [sys.executable, "-m", "fastworker.runner"]
-    assert {"--data-fd=3", "--control-fd=4", "--concurrency=7", "--threads=1"} <= set(command)
+    assert {"--data-fd=3", "--control-fd=4", "--board-fd=5"} <= set(command)
+    assert {"--concurrency=7", "--threads=1"} <= set(command)
 
 
 async def test_an_unreaped_process_group_is_not_mistaken() -> None:

@@ -219,22 +219,24 @@ async def test_modules_that_do_not_import_end_with_2(
         assert "module 'tasks' was not found" in caplog.text
 
 
+@pytest.mark.parametrize(("started", "flags"), [(frozenset({2}), b"\1\0"), (None, b"\1\1")])
 async def test_jobs_of_a_dead_runner_are_handed_back_and_queued_ones_stay(
-    autojump_clock: MockClock,
+    autojump_clock: MockClock, started: frozenset[int] | None, flags: bytes
 ) -> None:
     async with on_stage(settings(concurrency=1)) as stage:
         runner, session = await stage.connect()
         session.link.send(assign(1, 2, 3))
         assert list((await runner.told(Assign)).tokens) == [1, 2]
         runner.say(outcome(1))
+        assert list((await runner.told(Assign)).tokens) == [3]
+        runner.started = started
         runner.exit("signal 11")
         told = await session.next(Outcome)
         assert list(told.tokens) == [1]
         handback = await session.next(Handback)
-        # The outcome made room for the third before the end was known.
         assert list(handback.tokens) == [2, 3]
         assert (handback.reason, handback.detail) == ("runner_died", "signal 11")
-        assert handback.started == b"\1\1"
+        assert handback.started == flags
         session.link.send(assign(4))
         following = await stage.runners.next()
         assert list((await following.told(Assign)).tokens) == [4]

@@ -1,0 +1,80 @@
+"""Dead letters and queues for `BlockingClient`: the same calls, waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fastworker.client.dead import Attempt, DeadLetter, DeadLetterDetails
+from fastworker.client.queues import QueueState
+
+if TYPE_CHECKING:
+    from fastworker.client.blocking import BlockingHandle
+    from fastworker.client.client import Client
+    from fastworker.client.handles import TaskHandle
+
+T = TypeVar("T")
+
+
+class BlockingManagement:
+    """The part of `BlockingClient` that is about dead letters, attempts and queues."""
+
+    @property
+    def _inner(self) -> Client:
+        raise NotImplementedError
+
+    def _run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        raise NotImplementedError
+
+    def _handle(self, handle: TaskHandle[T]) -> BlockingHandle[T]:
+        raise NotImplementedError
+
+    def dead(
+        self, task: str | None = None, error: str | None = None, **filters: Any
+    ) -> list[DeadLetter]:
+        """See `Client.dead`."""
+        return self._run(partial(self._inner.dead, task, error, **filters))
+
+    def dead_letter(self, task_id: str) -> DeadLetterDetails:
+        """See `Client.dead_letter`."""
+        return self._run(partial(self._inner.dead_letter, task_id))
+
+    def attempts(self, task_id: str) -> list[Attempt]:
+        """See `Client.attempts`."""
+        return self._run(partial(self._inner.attempts, task_id))
+
+    def replay(
+        self,
+        task_id: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> BlockingHandle[Any]:
+        """See `Client.replay`."""
+        return self._handle(self._run(partial(self._inner.replay, task_id, args, kwargs)))
+
+    def replay_dead(self, task: str | None = None, error: str | None = None, **filters: Any) -> int:
+        """See `Client.replay_dead`."""
+        return self._run(partial(self._inner.replay_dead, task, error, **filters))
+
+    def discard(self, task_id: str) -> None:
+        """See `Client.discard`."""
+        self._run(partial(self._inner.discard, task_id))
+
+    def discard_dead(
+        self, task: str | None = None, error: str | None = None, **filters: Any
+    ) -> int:
+        """See `Client.discard_dead`."""
+        return self._run(partial(self._inner.discard_dead, task, error, **filters))
+
+    def queues(self) -> list[QueueState]:
+        """See `Client.queues`."""
+        return self._run(self._inner.queues)
+
+    def pause(self, queue: str) -> None:
+        """See `Client.pause`."""
+        self._run(partial(self._inner.pause, queue))
+
+    def resume(self, queue: str) -> None:
+        """See `Client.resume`."""
+        self._run(partial(self._inner.resume, queue))

@@ -1,0 +1,87 @@
+"""Queues as a client sees them: what waits, and whether they are paused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from fastworker.client.base import ClientBase
+from fastworker.core.names import check_name
+from fastworker.core.records import TaskPriority
+from fastworker.errors import ProtocolError
+from fastworker.wire.messages import Manage
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """A queue that has been used, or is paused.
+
+    Args:
+        queue: its name.
+        queued: about how many of its jobs are ready and wait.
+        by_priority: the same, for each priority.
+        paused: whether it hands out nothing.
+        oldest_at: when the first in line was submitted; None if nothing waits, or it is not
+            known without asking the store.
+    """
+
+    queue: str
+    queued: int
+    by_priority: dict[TaskPriority, int]
+    paused: bool
+    oldest_at: datetime | None
+
+
+class QueueCalls(ClientBase):
+    """The part of `Client` that is about queues."""
+
+    async def queues(self) -> list[QueueState]:
+        """The queues, by name.
+
+        Raises:
+            ControlPlaneUnavailable: nobody answered within ``submit_timeout``.
+        """
+        rows = (await self._query("queues")).get("queues")
+        if not isinstance(rows, list):
+            raise ProtocolError("the report has no list of queues")
+        return [_state(row) for row in rows]
+
+    async def pause(self, queue: str) -> None:
+        """Let a queue hand out nothing; it goes on accepting, and jobs handed out go on.
+
+        Stored: it outlasts restarts. A second call does nothing.
+
+        Raises:
+            InvalidName: no queue can be called that.
+            ControlPlaneUnavailable: nobody answered within ``submit_timeout``.
+        """
+        await self._set_pause("pause", queue)
+
+    async def resume(self, queue: str) -> None:
+        """Let a paused queue hand out again; one that is not paused stays as it is.
+
+        Raises:
+            InvalidName: no queue can be called that.
+            ControlPlaneUnavailable: nobody answered within ``submit_timeout``.
+        """
+        await self._set_pause("resume", queue)
+
+    async def _set_pause(self, what: str, queue: str) -> None:
+        options = {"queue": check_name("queue", queue)}
+        await self._ask_report(lambda number: Manage(number, what, options))
+
+
+def _state(row: Mapping[str, Any]) -> QueueState:
+    try:
+        oldest_at = row.get("oldest_at")
+        return QueueState(
+            queue=str(row["queue"]),
+            queued=int(row["queued"]),
+            by_priority=dict(zip(TaskPriority, map(int, row["priorities"]), strict=True)),
+            paused=row.get("paused") is True,
+            oldest_at=None if oldest_at is None else datetime.fromtimestamp(oldest_at, UTC),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ProtocolError(f"the report of a queue cannot be read: {error!r}") from error

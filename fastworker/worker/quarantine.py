@@ -1,0 +1,117 @@
+"""Jobs that must run alone: one after another, in runners that run nothing else.
+
+A runner died while such a job ran in it, perhaps because of it. It waits here, in lines of its
+own, until no other job is running in quarantine; one that waits for the result of another job is
+not in the way, so that such jobs can wait for each other. Runners of the quarantine are not among
+those whose slots are offered to the control plane, and have negative numbers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from fastworker.core.records import TaskPriority
+
+if TYPE_CHECKING:
+    from fastworker.worker.held import HeldJob
+
+MOST_URGENT_FIRST: Final = tuple(sorted(map(int, TaskPriority), reverse=True))
+
+
+@dataclass(slots=True)
+class QuarantineRunner:
+    """A runner for one job at a time."""
+
+    job: HeldJob | None = None
+    waits: int = 0
+    """Slots its job has given back since it waits for others."""
+    uses: int = 0
+    """Grows whenever a job comes or goes."""
+    retired: bool = False
+
+
+class Quarantine:
+    """The lines and the runners. Jobs that are no longer held are passed over."""
+
+    def __init__(self) -> None:
+        self._lines: dict[int, deque[HeldJob]] = {number: deque() for number in MOST_URGENT_FIRST}
+        self.runners: dict[int, QuarantineRunner] = {}
+        self._queued = 0
+        self._wanted = trio.Event()
+
+    def put(self, job: HeldJob) -> None:
+        """Queue a job."""
+        self._lines[job.priority].append(job)
+        self._queued += 1
+
+    async def wait_wanted(self) -> None:
+        """Until a job could run if there were one runner more, as `look` has found."""
+        while not self._is_wanted():
+            self._wanted = trio.Event()
+            await self._wanted.wait()
+
+    def look(self) -> None:
+        """What can be handed over has been: wake `wait_wanted` if that was not enough."""
+        if not self._wanted.is_set() and self._is_wanted():
+            self._wanted.set()
+
+    def _is_wanted(self) -> bool:
+        return self._first() is not None and self._may_start() and self._idle() is None
+
+    def hand_over(self) -> tuple[int, HeldJob] | None:
+        """Give the next job to a runner, if one may start now."""
+        job = self._first()
+        number = self._idle()
+        if job is None or number is None or not self._may_start():
+            return None
+        self._lines[job.priority].popleft()
+        self._queued -= 1
+        runner = self.runners[number]
+        runner.job = job
+        runner.uses += 1
+        job.runner = number
+        return number, job
+
+    def end(self, number: int) -> None:
+        """The job of this runner is done with."""
+        runner = self.runners[number]
+        runner.job = None
+        runner.waits = 0
+        runner.uses += 1
+
+    def uses(self, number: int) -> int:
+        """Grows whenever this runner gets or ends a job; 0 before it is ready."""
+        runner = self.runners.get(number)
+        return 0 if runner is None else runner.uses
+
+    def retire(self, number: int) -> bool:
+        """Give this runner no more; False if it is busy, or not there."""
+        runner = self.runners.get(number)
+        if runner is None or runner.job is not None:
+            return False
+        runner.retired = True
+        return True
+
+    def _first(self) -> HeldJob | None:
+        if not self._queued:
+            return None
+        for line in self._lines.values():
+            while line:
+                if not line[0].gone:
+                    return line[0]
+                line.popleft()
+                self._queued -= 1
+        return None
+
+    def _may_start(self) -> bool:
+        return all(each.job is None or each.waits > 0 for each in self.runners.values())
+
+    def _idle(self) -> int | None:
+        for number, runner in self.runners.items():
+            if runner.job is None and not runner.retired:
+                return number
+        return None

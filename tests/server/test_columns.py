@@ -1,0 +1,75 @@
+"""Rows of the core as columns of the wire: what an assignment says, what an outcome may say."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastworker.core.facts import Retry
+from fastworker.core.records import (
+    DEFAULT_OPTIONS,
+    STATUS_NUMBERS,
+    JobRow,
+    LaneKey,
+    TaskStatus,
+)
+from fastworker.errors import ProtocolError
+from fastworker.server.columns import MAX_RETRY_DELAY_SECONDS, assign_message, outcomes_fact
+from fastworker.wire.messages import Assign, Outcome
+
+SESSION = b"s" * 16
+
+
+def leased(number: int, *, failures: int = 0, deaths: int = 0) -> tuple[JobRow, int]:
+    job = JobRow(
+        *(number, bytes([number]) * 16, 1, TaskStatus.RUNNING, None, None, None, None, 0.0),
+        *(number, SESSION, 1, deaths, None, failures, None, DEFAULT_OPTIONS, b"arguments"),
+    )
+    return job, 0
+
+
+def assign(*jobs: tuple[JobRow, int]) -> Assign:
+    return assign_message(jobs, lambda _: LaneKey("default", "default", 1, "add"), wall=0.0)
+
+
+def outcome(status: TaskStatus, *retries: list[object]) -> Outcome:
+    return Outcome(
+        ids=b"j" * 16,
+        tokens=[7],
+        statuses=bytes([STATUS_NUMBERS[status]]),
+        values=[b"value"],
+        started_at=[1.0],
+        finished_at=[2.0],
+        retries=list(retries),
+    )
+
+
+def test_ordinary_jobs_carry_neither_failures_nor_marks() -> None:
+    message = assign(leased(1), leased(2))
+    assert (message.failures, message.alone) == (None, None)
+
+
+def test_failures_and_suspects_are_told() -> None:
+    message = assign(leased(1), leased(2, failures=3), leased(3, deaths=1), leased(4, deaths=2))
+    assert message.failures == [0, 3, 0, 0]
+    assert message.alone == [2, 3]
+
+
+def test_wish_to_repeat_a_failed_attempt_reaches_the_core() -> None:
+    fact = outcomes_fact(SESSION, outcome(TaskStatus.FAILURE, [0, 2.5, True, 60.0]))
+    assert fact.retries == {0: Retry(2.5, True, 60.0)}
+
+
+@pytest.mark.parametrize(
+    ("status", "delay", "complaint"),
+    [
+        (TaskStatus.SUCCESS, 1.0, "did not fail"),
+        (TaskStatus.CANCELLED, 1.0, "did not fail"),
+        (TaskStatus.FAILURE, -0.1, "expected a delay"),
+        (TaskStatus.FAILURE, MAX_RETRY_DELAY_SECONDS + 1, "expected a delay"),
+        (TaskStatus.FAILURE, float("nan"), "expected a delay"),
+        (TaskStatus.FAILURE, float("inf"), "expected a delay"),
+    ],
+)
+def test_impossible_retry_is_refused(status: TaskStatus, delay: float, complaint: str) -> None:
+    with pytest.raises(ProtocolError, match=complaint):
+        outcomes_fact(SESSION, outcome(status, [0, delay, True, None]))
