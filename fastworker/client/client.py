@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -268,12 +268,13 @@ class Client(DeadLetterCalls, QueueCalls):
 
     def submit_stream(
         self, calls: Iterable[Call] | AsyncIterable[Call]
-    ) -> AsyncIterator[TaskHandle[Any]]:
+    ) -> AsyncGenerator[TaskHandle[Any], None]:
         """Submit any number of jobs and yield their handles in order, as they are accepted.
 
         ``calls`` is read no further ahead than a window of 1,000 jobs. Jobs are accepted one by
         one; an error is raised at its job's turn and ends the stream, and jobs before it stay
-        submitted.
+        submitted. Whoever may leave the loop early, by a cancellation too, iterates inside
+        ``async with contextlib.aclosing(...)``: what is not accepted by then is given up at once.
         """
         return stream_handles(self, calls)
 

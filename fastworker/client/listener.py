@@ -98,8 +98,12 @@ async def open_callback_listener(
     limiter = anyio.CapacityLimiter(MAX_CONNECTIONS)
 
     async def serve(stream: SocketStream) -> None:
-        async with limiter:
-            await _serve_safely(stream, tls if where.tls else None, queue, checked)
+        try:
+            async with limiter:
+                await _serve_safely(stream, tls if where.tls else None, queue, checked)
+        finally:  # of those, too, who were cancelled before their turn
+            with anyio.CancelScope(shield=True):
+                await anyio.aclose_forcefully(stream)
 
     async with listener, anyio.create_task_group() as serving:
         serving.start_soon(listener.serve, serve)
@@ -132,9 +136,6 @@ async def _serve_safely(
         await _serve(plain, queue, token)
     except Exception as error:  # the barrier: one caller, whatever it sends
         logger.debug("a caller's connection ended: %s: %s", type(error).__name__, error)
-    finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.aclose_forcefully(stream)
 
 
 async def _serve(stream: ByteStream, queue: CallbackQueue, token: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -35,7 +35,7 @@ class _Posted(NamedTuple):
 
 async def stream_handles(
     client: Client, calls: Iterable[Call] | AsyncIterable[Call]
-) -> AsyncIterator[TaskHandle[Any]]:
+) -> AsyncGenerator[TaskHandle[Any], None]:
     """Yield handles in the order of ``calls``; what is not accepted when it ends is given up."""
     posted: deque[_Posted] = deque()
     connection = client._usable()

@@ -10,9 +10,9 @@ import math
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar, cast
 
 import trio
 from trio_websocket import ConnectionRejected, HandshakeError, WebSocketConnection
@@ -171,22 +171,61 @@ async def _open_stream(address: Address, tls: ssl.SSLContext | None) -> _Stream:
 async def _open_websocket(
     nursery: trio.Nursery, stream: _Stream, address: Address
 ) -> WebSocketConnection:
-    websocket = await wrap_websocket(
-        nursery,
-        stream,
-        _host_header(address),
-        "/",
-        subprotocols=[SUBPROTOCOL],
-        message_queue_size=MESSAGE_QUEUE_SIZE,
-        max_message_size=MAX_WEBSOCKET_MESSAGE_BYTES,
-        receive_buffer_size=RECEIVE_BUFFER_BYTES,
-    )
+    with trio.CancelScope() as opening:
+        # Any stream will do, though the library says otherwise.
+        watched = cast("_Stream", _WatchedStream(stream, on_end=opening.cancel))
+        websocket = await wrap_websocket(
+            nursery,
+            watched,
+            _host_header(address),
+            "/",
+            subprotocols=[SUBPROTOCOL],
+            message_queue_size=MESSAGE_QUEUE_SIZE,
+            max_message_size=MAX_WEBSOCKET_MESSAGE_BYTES,
+            receive_buffer_size=RECEIVE_BUFFER_BYTES,
+        )
+    if opening.cancelled_caught:
+        raise ControlPlaneUnavailable(
+            f"{address} closed the connection while it was being opened; "
+            "is this the control plane's address?"
+        )
     if websocket.subprotocol != SUBPROTOCOL:
         raise ControlPlaneUnavailable(
             f"what answers at {address} is a WebSocket server, "
             f"but does not speak {SUBPROTOCOL}; is this the control plane's address?"
         )
     return websocket
+
+
+class _WatchedStream(trio.abc.Stream):
+    """A stream that tells of its end: while opening, the library would wait on after it."""
+
+    def __init__(self, stream: _Stream, on_end: Callable[[], None]) -> None:
+        self._stream = stream
+        self._on_end = on_end
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        try:
+            data = bytes(await self._stream.receive_some(max_bytes))
+        except trio.BrokenResourceError:
+            self._on_end()
+            raise
+        if not data:
+            self._on_end()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            await self._stream.send_all(data)
+        except trio.BrokenResourceError:
+            self._on_end()
+            raise
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 def _host_header(address: Address) -> str:

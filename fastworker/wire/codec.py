@@ -147,16 +147,19 @@ def split(frame: bytes, *, transfer: int) -> list[bytes]:
 def pack(messages: Sequence[Message], *, transfers: Iterator[int]) -> list[bytes]:
     """These messages, in order, in few frames of at most `MAX_MESSAGE_BYTES`, ready to send.
 
+    None has more than `MAX_FRAME_MESSAGES` messages, which is what a peer takes.
+
     Only a single message that is larger travels in pieces, each with a number of ``transfers``.
 
     Raises:
         InternalError: as `encode` and `split`.
     """
-    frame = encode(messages)
-    if len(frame) <= MAX_MESSAGE_BYTES:
-        return [frame]
-    if len(messages) == 1:
-        return split(frame, transfer=next(transfers))
+    if len(messages) <= MAX_FRAME_MESSAGES:
+        frame = encode(messages)
+        if len(frame) <= MAX_MESSAGE_BYTES:
+            return [frame]
+        if len(messages) == 1:
+            return split(frame, transfer=next(transfers))
     middle = len(messages) // 2
     return pack(messages[:middle], transfers=transfers) + pack(
         messages[middle:], transfers=transfers

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -17,7 +19,7 @@ from fastworker.errors import (
     ProtocolError,
     UnsupportedVersion,
 )
-from fastworker.transport.dial import open_frames, open_link
+from fastworker.transport.dial import CONNECT_SECONDS, open_frames, open_link
 from fastworker.transport.link import Link, LinkClosed
 from fastworker.transport.websocket import WebSocketFrames
 from fastworker.wire.addresses import Address
@@ -233,3 +235,21 @@ async def test_no_socket_is_left_when_the_listener_closes_first() -> None:
             while len(os.listdir("/proc/self/fd")) > before:
                 # The listener's side of the last connection ends when it has seen our close.
                 await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_listener_that_hangs_up_during_the_upgrade_is_noticed_at_once(reset: bool) -> None:
+    async def hang_up(stream: trio.SocketStream) -> None:
+        if reset:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        else:
+            await stream.receive_some()
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, hang_up, 0, host="127.0.0.1"))
+        address = Address("127.0.0.1", listener.socket.getsockname()[1])
+        with trio.fail_after(CONNECT_SECONDS / 2), pytest.raises(ControlPlaneUnavailable):
+            async with open_test_link(address):
+                pass
+        nursery.cancel_scope.cancel()

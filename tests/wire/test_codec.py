@@ -321,3 +321,9 @@ def test_pack_keeps_the_order_and_every_frame_small() -> None:
             found = [] if whole is None else decode(whole)
         arrived += found
     assert arrived == messages
+
+
+def test_pack_sends_no_frame_of_more_messages_than_a_peer_takes() -> None:
+    messages: list[m.Message] = [m.Beat(n) for n in range(2 * codec.MAX_FRAME_MESSAGES + 1)]
+    frames = pack(messages, transfers=itertools.count(1))
+    assert [message for frame in frames for message in decode(frame)] == messages
