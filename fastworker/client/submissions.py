@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from fastworker.client.failures import error_from_code
 from fastworker.core.ids import id_text
 from fastworker.core.records import JobOptions
-from fastworker.errors import ControlPlaneUnavailable, FastWorkerError, Indeterminate
+from fastworker.errors import (
+    ControlPlaneUnavailable,
+    FastWorkerError,
+    Indeterminate,
+    Overloaded,
+    StorageFull,
+)
+
+_NO_ROOM: Final = frozenset({Overloaded.code, StorageFull.code})
 
 
 class Spec(NamedTuple):
@@ -60,6 +68,7 @@ class Submission:
     """
 
     __slots__ = (
+        "_in_doubt",
         "_last_answer",
         "_parts_open",
         "_refusal",
@@ -103,6 +112,7 @@ class Submission:
         self.on_done: Callable[[], None] | None = None
         self._parts_open = 0
         self._unanswered = False
+        self._in_doubt = False
         self._refusal: Refusal | None = None
         self._last_answer: Refusal | None = None
 
@@ -124,6 +134,7 @@ class Submission:
     def mark_lost(self) -> None:
         """The connection ended before all its answers came."""
         self.stage = Stage.QUEUED
+        self._in_doubt = True
 
     def part_answered(self, refusal: Refusal | None) -> bool:
         """Take the answer to one message; True when it was the last one."""
@@ -148,7 +159,13 @@ class Submission:
             self.on_done()
 
     def refusal_error(self, refusal: Refusal) -> FastWorkerError:
-        """The exception for a refusal of this submission."""
+        """The exception for a refusal of this submission.
+
+        For want of room a control plane refuses without looking whether it has the job: if an
+        earlier attempt stayed unanswered, nobody knows.
+        """
+        if self._in_doubt and refusal.code in _NO_ROOM:
+            return self._indeterminate(f"then it was refused ({refusal.message})")
         existing = refusal.existing_id
         return error_from_code(
             refusal.code,
@@ -164,18 +181,24 @@ class Submission:
         Args:
             why: what ended it, and what is known of the connection; a clause.
         """
-        what = f"job {self.task_id} ({self.jobs.specs[0].task})"
-        error: FastWorkerError
         if self._unanswered:
-            error = Indeterminate(
-                f"{what} was sent and not answered: {why}. It may or may not be stored; repeating "
-                "it with options(task_id=error.task_id) never makes a second job"
-            )
-        elif self._last_answer is not None:
+            return self._indeterminate(why)
+        if self._last_answer is not None:
             return self.refusal_error(self._last_answer)
-        else:
-            error = ControlPlaneUnavailable(
-                f"{what} was never sent: {why}. Is a control plane running at this address?"
-            )
+        error = ControlPlaneUnavailable(
+            f"{self._what} was never sent: {why}. Is a control plane running at this address?"
+        )
+        error.task_id = self.task_id
+        return error
+
+    @property
+    def _what(self) -> str:
+        return f"job {self.task_id} ({self.jobs.specs[0].task})"
+
+    def _indeterminate(self, why: str) -> Indeterminate:
+        error = Indeterminate(
+            f"{self._what} was sent and not answered: {why}. It may or may not be stored; "
+            "repeating it with options(task_id=error.task_id) never makes a second job"
+        )
         error.task_id = self.task_id
         return error

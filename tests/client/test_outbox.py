@@ -156,6 +156,34 @@ def test_what_was_in_flight_is_sent_again_first_and_in_order(outbox: Outbox) -> 
     assert [m.first_try for m in sent] == [False, False, True]
 
 
+@pytest.mark.parametrize("code", ["overloaded", "storage_full"])
+def test_a_refusal_for_want_of_room_settles_nothing_once_in_doubt(
+    outbox: Outbox, code: str
+) -> None:
+    submission = one(deadline=10.0)
+    outbox.add(submission)
+    assert outbox.take() is not None
+    outbox.connection_lost()
+    again = outbox.take()
+    assert again is not None
+    outbox.problem(Problem(code, "no room", request=again.request), now=1.0)
+    outbox.tick(10.0, why="connected")
+    error = failed(submission)
+    assert isinstance(error, Indeterminate) and error.task_id == submission.task_id
+
+
+@pytest.mark.parametrize("code", ["forbidden", "conflict"])
+def test_a_refusal_on_its_merits_is_final_even_in_doubt(outbox: Outbox, code: str) -> None:
+    submission = one()
+    outbox.add(submission)
+    outbox.take()
+    outbox.connection_lost()
+    again = outbox.take()
+    assert again is not None
+    outbox.problem(Problem(code, "no", request=again.request), now=1.0)
+    assert failed(submission).code == code
+
+
 def test_an_answer_after_the_end_changes_nothing(outbox: Outbox) -> None:
     submission = one()
     outbox.add(submission)
