@@ -7,6 +7,8 @@ is reported and its session skipped, since only the Python that runs nox can be 
     nox                     everything
     nox -s tests-3.12       one session
     nox -s tests-3.12 -- tests/wire -k codec      and what pytest is to do
+    nox -s faults           the fault matrix in full: hours, and best with nothing beside it
+    nox -s faults -- -k c07 one row of it
 """
 
 from __future__ import annotations
@@ -138,6 +140,18 @@ def lowest(session: nox.Session) -> None:
     # Old versions meet new ones of what they need in turn, and are warned: that is not ours.
     warnings = ("-W", "default::DeprecationWarning")
     run_pytest(session, *warnings, *(session.posargs or ["-m", "not slow"]))
+
+
+@nox.session(default=False)
+def faults(session: nox.Session) -> None:
+    """The fault matrix in full, with the promised times as they are; a little of it is in tests.
+
+    Root, strace, nft and a C compiler let it inject everything; the end says what was not possible.
+    """
+    session.install("-e", ".", *group("test"))
+    rounds = () if any("--fault-rounds" in given for given in session.posargs) else ("full",)
+    options = [f"--fault-rounds={each}" for each in rounds]
+    run_pytest(session, "tests/faults", *options, *session.posargs)
 
 
 @nox.session

@@ -35,7 +35,7 @@ class StoreFolder:
         self._watched: dict[Path, tuple[int, int]] = {}
         self._written: tuple[int, int] | None = None
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_durably(path)
             self._ignore_in_git()
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -125,11 +125,7 @@ class StoreFolder:
 
     def sync(self) -> None:
         """Make names in the folder durable."""
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync_names(self.path)
 
     def release(self) -> None:
         """Give the folder up. A second call does nothing."""
@@ -179,3 +175,20 @@ def _identity(path: Path) -> tuple[int, int]:
 def _content(path: Path) -> tuple[int, int]:
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns
+
+
+def _make_durably(path: Path) -> None:
+    """Make a folder and what is missing above it, each name synced: a database that survives in a
+    folder that does not is lost."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for made in reversed(missing):
+        _sync_names(made.parent)
+
+
+def _sync_names(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

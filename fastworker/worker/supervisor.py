@@ -31,6 +31,10 @@ EXIT_GRACE_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 30.0
 """A quarantine runner without a job is kept for so long: suspects rarely come alone."""
 
+RESTART_SECONDS: Final = 1.0
+"""The longest pause before a runner that died is followed by the next: within two seconds its jobs
+must be on their way again, and a module that cannot be imported must not cost a processor."""
+
 _log = logging.getLogger("fastworker.worker")
 
 
@@ -75,7 +79,7 @@ class Supervisor:
 
         Cancelling it kills the runner.
         """
-        backoff = Backoff(self._random)
+        backoff = Backoff(self._random, longest_seconds=RESTART_SECONDS)
         while True:
             started_at = trio.current_time()
             try:

@@ -1,0 +1,1 @@
+"""The fault matrix with real processes: one test a row, its injection, two ledgers as oracle."""
