@@ -1,0 +1,83 @@
+"""The tasks of the simulation. Each writes down when it starts and ends, as which attempt."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+import trio
+
+from fastworker.runner.context import current
+from fastworker.tasks import Retry, TaskDefinition
+from fastworker.tasks.definitions import define
+from tests.simulation.ledgers import Effects, RunnerPlace
+
+place: ContextVar[RunnerPlace] = ContextVar("place")
+"""The runner whose job is calling."""
+
+effects: ContextVar[Effects] = ContextVar("effects")
+
+
+def _note(what: str, key: str) -> None:
+    effects.get().note(what, key, current().token, place.get())
+
+
+async def _only_alive() -> None:
+    """A process that was killed does nothing more, not even in the moment of its death."""
+    if not place.get().alive:
+        await trio.sleep_forever()
+
+
+async def _run(key: str, seconds: float) -> int:
+    """The lines of the ledger and the time between them; returns the token."""
+    await _only_alive()
+    _note("start", key)
+    try:
+        await trio.sleep(seconds)
+    except trio.Cancelled:
+        if place.get().alive:
+            _note("cancelled", key)
+        raise
+    await _only_alive()
+    _note("end", key)
+    return current().token
+
+
+async def work(key: str, seconds: float) -> list[Any]:
+    """Take some time."""
+    return [key, await _run(key, seconds)]
+
+
+async def careful(key: str, seconds: float) -> list[Any]:
+    """The same; it is cancelled before another subworker may run it."""
+    return [key, await _run(key, seconds)]
+
+
+async def fail(key: str, seconds: float) -> None:
+    """Take some time and fail."""
+    await _run(key, seconds)
+    raise ValueError(key)
+
+
+async def flaky(key: str, seconds: float) -> list[Any]:
+    """Fail twice, then succeed."""
+    token = await _run(key, seconds)
+    if effects.get().count("end", key) < 3:
+        raise ConnectionError(key)
+    return [key, token]
+
+
+async def poison(key: str, seconds: float) -> None:
+    """End the runner."""
+    await _run(key, seconds)
+    place.get().kill()
+    await trio.sleep_forever()
+
+
+DEFINITIONS: tuple[TaskDefinition, ...] = (
+    define(work),
+    define(fail),
+    define(flaky, retries=Retry(times=2, backoff=0.5)),
+    define(careful, on_lease_lost="cancel"),
+    define(poison),
+)
