@@ -62,14 +62,20 @@ def register(draft: Draft, fact: Registration, now: Now, *, lease_seconds: float
 
 
 def _keeps(draft: Draft, session: Session, job_id: bytes, token: int) -> bool:
-    """Whether a claimed lease still holds its job; counts it in its true pool if so."""
+    """Whether a claimed lease still holds its job; counts it in its true pool if so.
+
+    One that expired while its subworker was away is revived if the job was not handed out again.
+    """
     job = draft.job(job_id)
     if job is None or job.token != token:
         return False
-    if job.status is TaskStatus.QUEUED:
-        # Expired while it was away, but not handed out again: its outcome will still count.
-        return True
-    if job.session != session.incarnation:
+    if job.status is TaskStatus.QUEUED and job.session is None:
+        # What is left in its lane is passed over.
+        revived = job._replace(
+            status=TaskStatus.RUNNING, position=None, due_at=None, session=session.incarnation
+        )
+        draft.move(job, revived, keep=True)
+    elif job.session != session.incarnation:
         return False
     lane = draft.lane_of(job).lane.key
     pool = session.tasks.get(lane.task, 0)

@@ -88,6 +88,8 @@ def requeue(
         # Its first place: it has waited longest, and its key is older than any later position.
         position=job.key,
         due_at=job.expires_at,
+        # What ran out may be revived under its token; what was given up may not.
+        token=job.token if reason == "lease_expired" else 0,
         session=None,
         attempts=job.attempts if started and reason not in UNCOUNTED else job.attempts - 1,
         deaths=job.deaths + 1 if started and reason == "runner_died" else job.deaths,

@@ -202,13 +202,16 @@ class RunnerService:
     def _take_lease_lost(self, message: LeaseLost) -> None:
         unstarted = []
         for token in message.tokens:
-            assignment = self._running.get(token) or self._ready.get(token)
+            waiting = self._ready.get(token)
+            if waiting is not None and self._ready.withdraw(token):
+                # Nobody may start what may be cancelled, expired or running elsewhere by now.
+                unstarted.append(waiting)
+                continue
+            assignment = self._running.get(token)
             if assignment is None or not assignment.route.stops or assignment.stopped:
                 continue
             assignment.stopped = True
-            if self._ready.withdraw(token):
-                unstarted.append(assignment)
-            elif assignment.cancel is not None:
+            if assignment.cancel is not None:
                 assignment.cancel()
         if unstarted:
             self.tell(handback_of(unstarted, reason="lease_lost"))

@@ -15,6 +15,7 @@ from fastworker.core.commands import (
 )
 from fastworker.core.facts import (
     CancelRequest,
+    CapacityChange,
     Disconnection,
     Fact,
     Handbacks,
@@ -473,6 +474,34 @@ def test_both_leases_of_one_job_that_a_subworker_claims_are_judged() -> None:
     (answer,) = only(commands, AnswerRegistration)
     assert answer.stale == [old.token]
     assert not assigned(commands)
+
+
+def test_claim_revives_a_lease_that_expired_and_was_not_handed_out_again() -> None:
+    plane = Plane()
+    plane.turn(registration(ONE, slots=1))
+    (job,) = assigned(plane.turn(submission(new_ids(1))))
+    plane.pass_time(LEASE + 1.0)
+    assert plane.status(job.id) is TaskStatus.QUEUED
+    commands = plane.turn(registration(ONE, slots=1, claims=[(job.id, job.token)]))
+    assert only(commands, AnswerRegistration)[0].stale == []
+    assert assigned(commands) == [], "handed out again beside itself"
+    assert plane.status(job.id) is TaskStatus.RUNNING
+    plane.turn(outcomes(ONE, [job]))
+    assert plane.status(job.id) is TaskStatus.SUCCESS
+
+
+def test_claim_does_not_revive_what_was_given_back() -> None:
+    plane = Plane()
+    plane.turn(registration(ONE, slots=1))
+    (job,) = assigned(plane.turn(submission(new_ids(1))))
+    back = Handbacks(ONE, [job.id], [job.token], [1], "runner_died", "signal 9")
+    assert assigned(plane.turn(CapacityChange(ONE, (0, 0), (0, 0)), back)) == []
+    again = registration(ONE, slots=0, claims=[(job.id, job.token)])
+    commands = plane.turn(again, back)
+    assert only(commands, AnswerRegistration)[0].stale == [job.token]
+    stored = plane.dispatcher.job(job.id)
+    assert stored is not None
+    assert (stored.status, stored.deaths) == (TaskStatus.QUEUED, 1), "one death counted twice"
 
 
 def test_repeated_handback_does_not_touch_a_newer_lease() -> None:

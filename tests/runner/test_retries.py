@@ -121,6 +121,19 @@ def test_the_loss_of_a_lease_does_not_touch_other_tasks() -> None:
         assert {ended.token for ended in runner.ended(2)} >= {running}
 
 
+def test_a_loss_told_before_the_start_takes_any_task_back() -> None:
+    with ready_runner("--concurrency", "1") as runner:
+        (running,) = runner.assign("hold")
+        (waiting,) = runner.assign("async_add", 1, 1)
+        wait_started(runner, running)
+        runner.send(LeaseLost(tokens=[running, waiting]))
+        handback = runner.receive(Handback)
+        assert (list(handback.tokens), handback.started) == ([waiting], b"\0")
+        runner.assign("release", pool=1)
+
+        assert waiting not in {ended.token for ended in runner.ended(2)}
+
+
 def test_a_loss_told_before_the_start_stops_it_too(runner: RunnerProcess) -> None:
     message = runner.assignment("stops_in_trio", times=4)
     runner.send(message, LeaseLost(tokens=message.tokens))

@@ -23,6 +23,8 @@ DRAIN_SECONDS: Final = 300.0
 """From the last fault to the end of the last job: the longest countdown, two leases, and every
 long job once more on what slots there are."""
 
+SETTLE_SECONDS: Final = 1.0
+
 
 def run_seed(seed: int) -> tuple[Record, list[str]]:
     """One run from start to end: what it left behind, and what was wrong."""
@@ -56,6 +58,8 @@ async def _run(seed: int, clock: MockClock, record: Record, found: list[str]) ->
         world.heal()
         with trio.move_on_after(DRAIN_SECONDS):
             await world.wait_quiet()
+            # Memory follows the store a moment later.
+            await trio.sleep(SETTLE_SECONDS)
         found += violations(world)
         for application in (*world.applications, *world.operators):
             application.kill()
