@@ -253,7 +253,8 @@ async def test_wrong_options_of_a_report_are_named_and_the_connection_stays(
         await peer.send_messages(m.Query(5, "everything"))
         problem = await answer_to(peer)
     assert isinstance(problem, m.Problem) and problem.message == (
-        "there is no report 'everything'; ask for tasks, workers, queues, jobs, dead, dead_letter, attempts or status"
+        "there is no report 'everything'; ask for tasks, workers, queues, jobs, dead, "
+        "dead_letter, attempts or status"
     )
 
 
