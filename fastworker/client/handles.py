@@ -59,7 +59,7 @@ class TaskHandle(Generic[R]):
     def __init__(self, client: Client, watched: Watched, *, deduplicated: bool = False) -> None:
         self._client = client
         self._watched = watched
-        self.deduplicated = deduplicated
+        self.deduplicated: bool = deduplicated
         """Whether an older job holds the idempotency key: this is a handle of that one."""
 
     @property

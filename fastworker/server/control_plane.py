@@ -121,7 +121,9 @@ async def run_control_plane(
         try:
             return await _serve(plane, callbacks, loader, handle_signals, task_status)
         except* StoreError as failed:
-            raise _first(failed) from None
+            first = _first(failed)
+        # Not raised in there: what leaves an `except*` clause is a group again.
+        raise first from None
 
 
 def _settle_memory() -> None:

@@ -93,7 +93,7 @@ class RetryLater(FastWorkerError):
     def __init__(
         self, delay: float | timedelta, *, counted: bool = False, reason: str = ""
     ) -> None:
-        self.seconds = seconds_of("delay", delay)
+        self.seconds: float = seconds_of("delay", delay)
         self.counted = counted
         super().__init__(reason or f"to be run again in {self.seconds:g} s")
 

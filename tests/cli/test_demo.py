@@ -72,6 +72,9 @@ def test_report_with_failures_only(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\x1b" not in out
 
 
+MANY_FILES = 30_000
+
+
 class Demo:
     """A demo as a person runs it, where settings are wrong, with a mark on its children."""
 
@@ -113,6 +116,17 @@ def demos(tmp_path: Path) -> Iterator[list[Demo]]:
         demo.member.close()
 
 
+def many_files(folder: Path) -> str:
+    """So many that they are not counted before the test has done something."""
+    texts = folder / "texts"
+    texts.mkdir()
+    text = folder / "text"
+    text.write_text("some words " * 100)
+    for number in range(MANY_FILES):
+        os.link(text, texts / str(number))
+    return texts.name
+
+
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
@@ -148,7 +162,7 @@ def test_demo_counts_and_leaves_nothing(tmp_path: Path, demos: list[Demo]) -> No
 def test_stopped_demo_leaves_nothing(
     tmp_path: Path, demos: list[Demo], number: signal.Signals, code: int, line: str
 ) -> None:
-    demo = Demo(tmp_path)
+    demo = Demo(tmp_path, many_files(tmp_path))
     demos.append(demo)
     demo.member.wait_line(line)
     demo.member.signal(number)
@@ -162,7 +176,7 @@ def test_stopped_demo_leaves_nothing(
 def test_a_killed_control_plane_ends_the_demo_with_a_sentence(
     tmp_path: Path, demos: list[Demo]
 ) -> None:
-    demo = Demo(tmp_path)
+    demo = Demo(tmp_path, many_files(tmp_path))
     demos.append(demo)
     demo.member.wait_line("^A control plane on")
     for pid in demo.member.children():
