@@ -28,9 +28,6 @@ from fastworker.store.contract import DuplicateJob, NoSpace
 
 logger = logging.getLogger("fastworker.server")
 
-STORE_PATIENCE_SECONDS: Final = 60.0
-"""A save that takes longer is treated as failed: stop, and recover at the next start."""
-
 SLOW_SAVE_SECONDS: Final = 1.0
 """A save usually takes milliseconds; one that takes this long is worth a line in the log."""
 
@@ -83,7 +80,8 @@ async def dispatch_forever(
         else:
             until = trio.current_time() + FULL_STORE_PAUSE_SECONDS
         facts = (kept_back or []) + await inbox.receive_batch(until=until)
-        with trio.CancelScope(shield=True), trio.fail_after(STORE_PATIENCE_SECONDS):
+        # Not bounded in time: the store's calls are, whereas this process may have stood still.
+        with trio.CancelScope(shield=True):
             was_full = kept_back is not None
             kept_back = await _take_turn(dispatcher, facts, store, shell, clock)
         if kept_back is not None and not was_full:

@@ -37,6 +37,9 @@ T = TypeVar("T")
 CALL_SECONDS: Final = 60.0
 """A call without an answer for so long means a disk that hangs: give up, as after an I/O error."""
 
+SLICE_SECONDS: Final = 1.0
+"""The wait is counted in slices: a pause of this whole process uses up one, however long it was."""
+
 VALVE_AFTER_SECONDS: Final = 0.001
 VALVE_EVERY_SECONDS: Final = 0.0005
 VALVE_PAUSE_SECONDS: Final = 20e-6
@@ -94,7 +97,7 @@ class InlineCaller:
 class _Call:
     """One call on its way to a thread and back; ``task`` is None once nobody waits for it."""
 
-    __slots__ = ("function", "last", "task")
+    __slots__ = ("answered", "function", "last", "task")
 
     def __init__(
         self, function: Callable[[], object], task: trio.lowlevel.Task, *, last: bool
@@ -102,10 +105,14 @@ class _Call:
         self.function = function
         self.task: trio.lowlevel.Task | None = task
         self.last = last
+        self.answered: outcome.Outcome[Any] | None = None
+        """The answer, if it came while nobody waited."""
 
     def answer(self, answered: outcome.Outcome[Any]) -> None:
         """Wake the caller; runs in the event loop."""
-        if self.task is not None:
+        if self.task is None:
+            self.answered = answered
+        else:
             trio.lowlevel.reschedule(self.task, answered)
 
     def abandon(self, _raise_cancel: object) -> trio.lowlevel.Abort:
@@ -145,10 +152,17 @@ class ThreadCaller:
         call = _Call(function, trio.lowlevel.current_task(), last=last)
         self._valve.begin()
         try:
-            with trio.move_on_after(CALL_SECONDS, shield=True):
-                self._calls.put(call)
-                answer: T = await trio.lowlevel.wait_task_rescheduled(call.abandon)
-                return answer
+            self._calls.put(call)
+            left = CALL_SECONDS
+            while left > 0 and call.answered is None:
+                call.task = trio.lowlevel.current_task()
+                with trio.move_on_after(min(left, SLICE_SECONDS), shield=True):
+                    answer: T = await trio.lowlevel.wait_task_rescheduled(call.abandon)
+                    return answer
+                left -= SLICE_SECONDS
+            if call.answered is not None:
+                late: T = call.answered.unwrap()
+                return late
         finally:
             self._valve.end()
         self._hangs = True

@@ -135,3 +135,24 @@ def test_the_valve_pauses_a_busy_loop_only_while_an_old_call_waits(
     now += 1
     valve.before_io_wait(0)
     assert len(pauses) == 2
+
+
+@pytest.mark.trio
+async def test_a_pause_of_the_whole_process_is_not_taken_for_a_disk_that_hangs(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    released = threading.Event()
+    caller = ThreadCaller("fastworker-test", Valve())
+    answers: list[bool] = []
+
+    async def call() -> None:
+        answers.append(await caller.call(released.wait, 10.0))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call)
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(10 * thread.CALL_SECONDS)
+        await trio.testing.wait_all_tasks_blocked()
+        released.set()
+    assert answers == [True]
+    await caller.stop(lambda: None)
