@@ -305,7 +305,8 @@ class Cancelled(Message):
 
 @dataclass(slots=True)
 class Query(Message):
-    """Ask for a report: ``what`` is ``tasks``, ``workers``, ``queues``, ``jobs`` or ``status``."""
+    """Ask for a report: ``what`` is ``tasks``, ``workers``, ``queues``, ``jobs`` or ``status``;
+    ``dead`` with the filter of `Manage`, ``dead_letter`` {id} or ``attempts`` {id}."""
 
     KIND: ClassVar[int] = 27
     request: U64
@@ -340,8 +341,10 @@ class Roster(Message):
 class Manage(Message):
     """Change something other than a job of one's own. Answered by `Report` or `Problem`.
 
-    ``what``: ``pause`` or ``resume`` {queue}; ``replay`` or ``discard`` {ids} or a filter
-    {task, error, ended_before, ended_after}. Repeating it is harmless.
+    ``what``: ``pause`` or ``resume`` {queue}; ``replay`` or ``discard`` {ids: packed} or a filter
+    {task, error, ended_before, ended_after, limit, before}; to ``replay`` of one id ``payload``
+    gives other arguments. Named replays are answered with {ids}, a filter with {count} and, while
+    there is more, {before} for the next page. Repeating it is harmless.
     """
 
     KIND: ClassVar[int] = 32
