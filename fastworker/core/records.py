@@ -112,6 +112,15 @@ class JobOptions:
         callback_token: id of the token that signs the callback (the submitter's).
         parent: id of the job that submitted this one, if any.
         replay_of: id of the dead letter that this job repeats, if any.
+        timeout: seconds an attempt's code may run before it is told to stop; None: as long as
+            its task says.
+        grace: seconds from being told to stop to being stopped by force; None: as its task says.
+        deadline: wall seconds: it is not started after that, and stopped if it runs.
+        owned: it is cancelled when its client has been gone for so many seconds.
+        owner: that client.
+        detached: it is not cancelled with the job that submitted it.
+        stream: its items are pulled by whoever submitted it.
+        context: values of context variables, sealed, that travel with it.
     """
 
     keep_result: bool = True
@@ -121,6 +130,14 @@ class JobOptions:
     callback_token: str | None = None
     parent: bytes | None = None
     replay_of: bytes | None = None
+    timeout: float | None = None
+    grace: float | None = None
+    deadline: float | None = None
+    owned: float | None = None
+    owner: bytes | None = None
+    detached: bool = False
+    stream: bool = False
+    context: bytes | None = None
 
 
 DEFAULT_OPTIONS: Final = JobOptions()
@@ -262,6 +279,41 @@ class KeyRow(NamedTuple):
     until: float
 
 
+class FamilyRow(NamedTuple):
+    """A job that ends with another job or with its client; there is none for all others."""
+
+    key: int
+    id: bytes
+    parent: bytes | None
+    """The job that submitted it."""
+    owner: bytes | None
+    """The client that must stay."""
+    owned: float
+    """Seconds for which the client may be gone."""
+
+
+class CheckpointRow(NamedTuple):
+    """What a job's next attempt begins with; replaces an older one."""
+
+    key: int
+    token: int
+    at: float
+    value: bytes
+
+
+class LineRow(NamedTuple):
+    """One line that a job has logged or printed."""
+
+    key: int
+    number: int
+    """Counted from 0 for each job."""
+    token: int
+    at: float
+    level: int
+    """As in `logging`; 0: printed."""
+    text: str
+
+
 class PauseRow(NamedTuple):
     """A queue is paused or resumed."""
 
@@ -288,6 +340,11 @@ class Saves:
     keys: list[KeyRow] = field(default_factory=list)
     """Each replaces an older row of the same tenant, task and key."""
     pauses: list[PauseRow] = field(default_factory=list)
+    family: list[FamilyRow] = field(default_factory=list)
+    left_family: list[int] = field(default_factory=list)
+    """Keys of jobs with a `FamilyRow` that have ended."""
+    checkpoints: list[CheckpointRow] = field(default_factory=list)
+    lines: list[LineRow] = field(default_factory=list)
     replays: list[tuple[int, bytes]] = field(default_factory=list)
     """Dead letters, by key, with the id of the job that repeats each."""
     key_ceiling: int | None = None
@@ -305,6 +362,10 @@ class Saves:
             or self.workers
             or self.keys
             or self.pauses
+            or self.family
+            or self.left_family
+            or self.checkpoints
+            or self.lines
             or self.replays
             or self.key_ceiling is not None
             or self.token_ceiling is not None

@@ -65,7 +65,20 @@ _SECOND: Final = (
     "CREATE INDEX failures_keys ON failures (key)",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND)
+# What running code leaves behind, and who ends with whom. Only jobs that need it have rows here.
+_THIRD: Final = (
+    "CREATE TABLE family (key INTEGER PRIMARY KEY, id BLOB NOT NULL, parent BLOB, owner BLOB,"
+    " owned REAL NOT NULL)",
+    "CREATE INDEX family_parents ON family (parent) WHERE parent IS NOT NULL",
+    "CREATE INDEX family_owners ON family (owner) WHERE owner IS NOT NULL",
+    "CREATE TABLE checkpoints (key INTEGER PRIMARY KEY, token INTEGER NOT NULL, at REAL NOT NULL,"
+    " value BLOB NOT NULL)",
+    "CREATE TABLE lines (key INTEGER NOT NULL, number INTEGER NOT NULL, token INTEGER NOT NULL,"
+    " at REAL NOT NULL, level INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (key, number))"
+    " WITHOUT ROWID",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD)
 """Step n (counted from 1) brings ``user_version`` from n - 1 to n."""
 
 

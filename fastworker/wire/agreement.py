@@ -56,6 +56,7 @@ def _submit(message: m.Submit) -> None:
         ready_at=message.ready_at,
         expires_at=message.expires_at,
         keys=message.keys,
+        deadline_in=message.deadline_in,
     )
     _specs_cover(count, message.specs, message.which)
 
@@ -84,6 +85,8 @@ def _assign(message: m.Assign) -> None:
         which=message.which,
         budget=message.budget,
         failures=message.failures,
+        remaining=message.remaining,
+        checkpoints=message.checkpoints,
     )
     if message.alone and max(message.alone) >= count:
         raise ValueError(f"field alone: expected indices below {count}, got {max(message.alone)}")
@@ -132,6 +135,14 @@ def _withdrawn(message: m.Withdrawn) -> None:
     _bytes_below(2, "taken", message.taken)
 
 
+def _unwinding(message: m.Unwinding) -> None:
+    _same_length(_count(message.ids), tokens=message.tokens, stacks=message.stacks)
+
+
+def _cancelled(message: m.Cancelled) -> None:
+    _same_length(len(message.outcomes), stacks=message.stacks)
+
+
 Hook = Callable[[m.Message], None]
 
 
@@ -155,5 +166,7 @@ HOOKS: Final[Mapping[type[m.Message], Hook]] = dict(
         _hook(m.Withdraw, _withdraw),
         _hook(m.Withdrawn, _withdrawn),
         _hook(m.Capacity, _capacity),
+        _hook(m.Unwinding, _unwinding),
+        _hook(m.Cancelled, _cancelled),
     )
 )

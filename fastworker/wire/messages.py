@@ -183,6 +183,8 @@ class Submit(Message):
         parent, parent_token: inside a task: the job it runs as and that job's lease token.
         keys: idempotency keys; None: this job has none.
         key_seconds: how long the keys hold, from acceptance; None: 24 h.
+        deadline_in: seconds until the job's deadline, counted from this message: it is not started
+            after that, and stopped if it runs. None: no limit.
     """
 
     KIND: ClassVar[int] = 17
@@ -201,6 +203,7 @@ class Submit(Message):
     parent_token: U64 | None = None
     keys: MaybeTextColumn | None = None
     key_seconds: Seconds | None = None
+    deadline_in: MaybeFloatColumn | None = None
 
 
 @dataclass(slots=True)
@@ -285,22 +288,30 @@ class Fetched(Message):
 
 @dataclass(slots=True)
 class Cancel(Message):
-    """Cancel jobs. Answered by `Cancelled`."""
+    """Cancel jobs, and those they have started. Answered by `Cancelled` once all are settled.
+
+    ``grace``: seconds that running code has to unwind; None: what the job was submitted with.
+    """
 
     KIND: ClassVar[int] = 25
     request: U64
     ids: Ids
     reason: Text = ""
+    grace: Seconds | None = None
 
 
 @dataclass(slots=True)
 class Cancelled(Message):
-    """Answer to `Cancel`. ``outcomes``: per id ``cancelled``, ``finished_first``, ``running``
-    (it had started and goes on), ``unknown``."""
+    """Answer to `Cancel`. ``outcomes``: per id ``cancelled``, ``finished_first``, ``unwinding``
+    (it was told, and has not ended within its grace), ``unknown``.
+
+    ``stacks``: where those still unwinding were; None: not known.
+    """
 
     KIND: ClassVar[int] = 26
     request: U64
     outcomes: TextColumn
+    stacks: MaybeTextColumn | None = None
 
 
 @dataclass(slots=True)
@@ -413,6 +424,8 @@ class Assign(Message):
     ``budget``: seconds until the job may no longer be started (None: no limit).
     ``failures``: attempts that failed and were retried, as policies count (None: none had any).
     ``alone``: indices of jobs that must run in a runner by themselves.
+    ``remaining``: seconds until the job's deadline, when running code is stopped (None: none).
+    ``checkpoints``: what an attempt before left for this one, sealed (None: nothing).
     Also spoken between subworker and runner.
     """
 
@@ -426,6 +439,8 @@ class Assign(Message):
     budget: MaybeFloatColumn | None = None
     failures: U64Column | None = None
     alone: IndexColumn | None = None
+    remaining: MaybeFloatColumn | None = None
+    checkpoints: MaybeBlobColumn | None = None
 
 
 @dataclass(slots=True)
@@ -490,11 +505,18 @@ class Handback(Message):
 
 @dataclass(slots=True)
 class Withdraw(Message):
-    """Give these jobs back if their code has not started. Answered by `Withdrawn`."""
+    """Give these jobs back if their code has not started. Answered by `Withdrawn`.
+
+    ``grace``: code that has started is told to stop, and has so many seconds to unwind; how it
+    ended comes as an `Outcome`, or as `Unwinding` if it has not by then. None: it goes on.
+    ``reason``: for people.
+    """
 
     KIND: ClassVar[int] = 55
     ids: Ids
     tokens: U64Column
+    grace: Seconds | None = None
+    reason: Text = ""
 
 
 @dataclass(slots=True)
@@ -505,6 +527,19 @@ class Withdrawn(Message):
     ids: Ids
     tokens: U64Column
     taken: NumberBytes
+
+
+@dataclass(slots=True)
+class Unwinding(Message):
+    """Attempts that were told to stop (`Withdraw.grace`) and have not ended within their grace.
+
+    ``stacks``: where each of them is, as text; "" if that could not be found out.
+    """
+
+    KIND: ClassVar[int] = 59
+    ids: Ids
+    tokens: U64Column
+    stacks: TextColumn
 
 
 @dataclass(slots=True)
@@ -552,9 +587,14 @@ class RunnerFailed(Message):
 
 @dataclass(slots=True)
 class RunnerStop(Message):
-    """Take nothing more; exit once what runs has ended."""
+    """Take nothing more; exit once what runs has ended.
+
+    ``cancel_after``: what still runs after so many seconds is told to stop and is given back,
+    uncounted. None: it is waited for.
+    """
 
     KIND: ClassVar[int] = 82
+    cancel_after: Seconds | None = None
 
 
 @dataclass(slots=True)

@@ -14,9 +14,13 @@ from fastworker.core.ids import ID_BYTES
 from fastworker.core.records import DEFAULT_OPTIONS, MAX_NAME_LENGTH, JobOptions
 from fastworker.errors import InvalidAddress, InvalidOption
 from fastworker.wire.addresses import parse_address
+from fastworker.wire.fields import MAX_SECONDS
 
 MAX_CALLBACK_DATA_BYTES: Final = 8192
 """Kept with the job and sent with every delivery; an id or a small record, not a payload."""
+
+MAX_CONTEXT_BYTES: Final = 8192
+"""Request ids, tenants, locales: a context variable is no way to carry arguments."""
 
 ON_LOST: Final = ("retry", "fail")
 
@@ -68,9 +72,29 @@ def _check(options: JobOptions) -> None:
     token = options.callback_token
     if token is not None and (type(token) is not str or not 1 <= len(token) <= MAX_NAME_LENGTH):
         raise _invalid("callback_token", "that", "the id of a token")
-    for name, other in (("parent", options.parent), ("replay_of", options.replay_of)):
+    ids = (("parent", options.parent), ("replay_of", options.replay_of), ("owner", options.owner))
+    for name, other in ids:
         if other is not None and (type(other) is not bytes or len(other) != ID_BYTES):
             raise _invalid(name, other, "an id of 16 bytes")
+    _check_limits(options)
+
+
+def _check_limits(options: JobOptions) -> None:
+    for name in ("timeout", "grace", "deadline", "owned"):
+        seconds = getattr(options, name)
+        if seconds is not None and not _is_length(seconds):
+            raise _invalid(name, seconds, "a number of seconds, not negative")
+    for name in ("detached", "stream"):
+        if type(getattr(options, name)) is not bool:
+            raise _invalid(name, getattr(options, name), "True or False")
+    context = options.context
+    if context is not None and (type(context) is not bytes or len(context) > MAX_CONTEXT_BYTES):
+        size = f"{len(context)} bytes" if type(context) is bytes else context
+        raise _invalid("context", size, f"at most {MAX_CONTEXT_BYTES} sealed bytes")
+
+
+def _is_length(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value <= MAX_SECONDS  # type: ignore[operator]
 
 
 def _check_callback(callback: object) -> None:
