@@ -116,15 +116,29 @@ def result(resolved: Resolved, task_id: JobId, as_json: AsJson = False) -> None:
 
 
 @with_settings(*CONNECTION)
-def cancel(resolved: Resolved, task_id: JobId, as_json: AsJson = False) -> None:
+def cancel(
+    resolved: Resolved,
+    task_id: JobId,
+    grace: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0, help="for running code to clean up")
+    ] = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="why, for people")] = "",
+    as_json: AsJson = False,
+) -> None:
     """Cancel a job; exit 1 if it was too late."""
     id_bytes(task_id)
     from fastworker.cli.connecting import connected_client
     from fastworker.client.handles import CancelOutcome
 
     with connected_client(resolved.settings) as client:
-        outcome = client.cancel(task_id).outcome
-    show_json({"task_id": task_id, "outcome": outcome}) if as_json else show(outcome)
+        answer = client.cancel(task_id, reason=reason, grace=grace)
+    outcome = answer.outcome
+    if as_json:
+        show_json({"task_id": task_id, "outcome": outcome, "stack": answer.stack})
+    else:
+        show(outcome)
+        for line in (answer.stack or "").splitlines():
+            say(escape_controls(line))
     if outcome is CancelOutcome.UNKNOWN:
         raise typer.Exit(NOT_FOUND)
     raise typer.Exit(OK if outcome is CancelOutcome.CANCELLED else FAILED)

@@ -73,9 +73,9 @@ class BlockingHandle(Generic[R]):
         """See `TaskHandle.status`."""
         return self._client._run(self._handle.status)
 
-    def cancel(self, reason: str = "") -> CancelResult:
+    def cancel(self, reason: str = "", *, grace: float | timedelta | None = None) -> CancelResult:
         """See `TaskHandle.cancel`."""
-        return self._client._run(partial(self._handle.cancel, reason))
+        return self._client._run(partial(self._handle.cancel, reason, grace=grace))
 
     def __repr__(self) -> str:
         return repr(self._handle).replace("TaskHandle", "BlockingHandle", 1)
@@ -304,9 +304,11 @@ class BlockingClient(BlockingManagement):
         """See `Client.get_task_result`."""
         return self._run(partial(self._inner.get_task_result, task_id))
 
-    def cancel(self, task_id: str, *, reason: str = "") -> CancelResult:
+    def cancel(
+        self, task_id: str, *, reason: str = "", grace: float | timedelta | None = None
+    ) -> CancelResult:
         """See `Client.cancel`."""
-        return self._run(partial(self._inner.cancel, task_id, reason=reason))
+        return self._run(partial(self._inner.cancel, task_id, reason=reason, grace=grace))
 
     def workers(self) -> list[dict[str, Any]]:
         """See `Client.workers`."""

@@ -20,8 +20,9 @@ from fastworker.client.calls import (
     jobs_of_calls,
     jobs_of_one_task,
 )
+from fastworker.client.cancelling import CancelCalls
 from fastworker.client.dead import DeadLetterCalls
-from fastworker.client.handles import CancelOutcome, CancelResult, TaskHandle
+from fastworker.client.handles import TaskHandle
 from fastworker.client.queues import QueueCalls
 from fastworker.client.results import Watched, value_of, view_to_result
 from fastworker.client.streaming import stream_handles
@@ -30,7 +31,7 @@ from fastworker.core.ids import id_bytes, id_text
 from fastworker.core.records import JobView, TaskPriority, TaskResult, TaskStatus
 from fastworker.errors import CallerError, ProtocolError, UnknownJob
 from fastworker.options import CallOptions
-from fastworker.wire.messages import Cancel, Cancelled, Fetch, Fetched
+from fastworker.wire.messages import Fetch, Fetched
 from fastworker.wire.views import map_to_view
 
 R = TypeVar("R")
@@ -61,7 +62,7 @@ class BoundOptions:
         return await self._client._submit(call, watch=True)
 
 
-class Client(DeadLetterCalls, QueueCalls):
+class Client(CancelCalls, DeadLetterCalls, QueueCalls):
     """A connection to the control plane, for any number of concurrent callers of one event loop.
 
     ::
@@ -316,20 +317,6 @@ class Client(DeadLetterCalls, QueueCalls):
         """
         view = await self._fetch(task_id)
         return None if view is None else view_to_result(view)
-
-    async def cancel(self, task_id: str, *, reason: str = "") -> CancelResult:
-        """Cancel a job that has not started; once this answers ``cancelled`` it never will.
-
-        Raises:
-            ControlPlaneUnavailable: nobody answered within ``submit_timeout``.
-        """
-        job_id = id_bytes(task_id)
-        answer = await self._usable().ask(
-            lambda number: Cancel(number, job_id, reason), timeout_seconds=self._submit_seconds
-        )
-        if not isinstance(answer, Cancelled) or len(answer.outcomes) != 1:
-            raise ProtocolError("the answer to Cancel is not one outcome")
-        return CancelResult(task_id, CancelOutcome(answer.outcomes[0]))
 
     async def _status_of(self, task_id: str) -> TaskStatus:
         view = await self._fetch(task_id)

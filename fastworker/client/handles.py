@@ -21,11 +21,11 @@ class CancelOutcome(enum.StrEnum):
     """What became of a request to cancel."""
 
     CANCELLED = "cancelled"
-    """It had not started, and never will."""
+    """It had not started and never will, or it ran and has been stopped."""
     FINISHED_FIRST = "finished_first"
-    """It had ended already; its result stands."""
-    RUNNING = "running"
-    """It had started, and goes on."""
+    """It had ended already, or ended by itself before it could be stopped; that stands."""
+    UNWINDING = "unwinding"
+    """It was told to stop, and its code has not ended within its grace. It is not run again."""
     UNKNOWN = "unknown"
     """No job has this id."""
 
@@ -37,10 +37,12 @@ class CancelResult:
     Args:
         task_id: the job.
         outcome: what became of it.
+        stack: where the code of one that is still unwinding was, if that could be found out.
     """
 
     task_id: str
     outcome: CancelOutcome
+    stack: str | None = None
 
     @property
     def cancelled(self) -> bool:
@@ -111,13 +113,11 @@ class TaskHandle(Generic[R]):
         ending = self._watched.ending
         return ending.status if ending is not None else await self._client._status_of(self.id)
 
-    async def cancel(self, reason: str = "") -> CancelResult:
-        """Cancel it, if it has not started. A second call answers ``finished_first``.
-
-        Raises:
-            ControlPlaneUnavailable: nobody answered within ``submit_timeout``.
-        """
-        return await self._client.cancel(self.id, reason=reason)
+    async def cancel(
+        self, reason: str = "", *, grace: float | timedelta | None = None
+    ) -> CancelResult:
+        """Cancel it; see `Client.cancel`."""
+        return await self._client.cancel(self.id, reason=reason, grace=grace)
 
     def __repr__(self) -> str:
         ending: Any = self._watched.ending

@@ -1,12 +1,17 @@
-"""Cancelling: a job that has not started, once cancelled, never starts."""
+"""Cancelling: a job that has not started never starts; one that runs is told to stop.
+
+What becomes of a running one is told once it has ended, or once it has not within its grace. It is
+not started again either way.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
-from fastworker.core.commands import AcknowledgeOutcomes, Command, SettleCancel, WithdrawJobs
+from fastworker.core.commands import AcknowledgeOutcomes, SettleCancel, WithdrawJobs
 from fastworker.core.endings import end_job
-from fastworker.core.facts import CancelRequest, Withdrawals
+from fastworker.core.facts import CancelRequest, Unwindings, Withdrawals
 from fastworker.core.memory import Draft, PendingCancel
 from fastworker.core.outcomes import holds
 from fastworker.core.questions import Known
@@ -19,10 +24,13 @@ EARLY_CANCEL_SECONDS: Final = 60.0
 EARLY_CANCELS: Final = 10_000
 """How many of them; the oldest are forgotten first."""
 
+DEFAULT_GRACE_SECONDS: Final = 5.0
+"""For code that is told to stop and was not given another time: to close what it has open."""
+
 
 def cancel_jobs(draft: Draft, fact: CancelRequest, known: Known, now: Now) -> None:
     """Settle every id at once, or ask the subworker that holds it."""
-    withdrawals: dict[bytes, WithdrawJobs] = {}
+    leased: list[JobRow] = []
     for index, job_id in enumerate(fact.ids):
         job = draft.job(job_id)
         beyond_window = False
@@ -35,13 +43,14 @@ def cancel_jobs(draft: Draft, fact: CancelRequest, known: Known, now: Now) -> No
         if job is None or job_id in draft.finished:
             _settle_ended(draft, fact, index, known, now)
         elif job.status is TaskStatus.RUNNING:
-            _ask_holder(draft, fact, index, job, withdrawals)
+            _note_pending(draft, fact, index, job)
+            leased.append(job)
         else:
             if beyond_window:
                 draft.lane_of(job).forget_stored()
             end_job(draft, job, TaskStatus.CANCELLED, now, reason=fact.reason or "cancelled")
             draft.commands.append(SettleCancel(fact, index, "cancelled"))
-    draft.commands.extend(withdrawals.values())
+    withdraw(draft, leased)
 
 
 def _settle_ended(draft: Draft, fact: CancelRequest, index: int, known: Known, now: Now) -> None:
@@ -56,48 +65,70 @@ def _settle_ended(draft: Draft, fact: CancelRequest, index: int, known: Known, n
     draft.commands.append(SettleCancel(fact, index, "unknown"))
 
 
-def _ask_holder(
-    draft: Draft,
-    fact: CancelRequest,
-    index: int,
-    job: JobRow,
-    withdrawals: dict[bytes, WithdrawJobs],
-) -> None:
+def _note_pending(draft: Draft, fact: CancelRequest, index: int, job: JobRow) -> None:
+    grace = job.options.grace if fact.grace is None else fact.grace
+    if grace is None:
+        grace = DEFAULT_GRACE_SECONDS
     pending = draft.pending_cancel(job.id)
     if pending is None:
-        pending = draft.memory.cancels[job.id] = PendingCancel(fact.reason or "cancelled")
+        pending = draft.memory.cancels[job.id] = PendingCancel(fact.reason or "cancelled", grace)
+    pending.grace = grace
     if not any(waiting == (fact, index) for waiting in pending.waiting):
         pending.waiting.append((fact, index))
-    if job.session is not None:
-        asked = withdrawals.setdefault(job.session, WithdrawJobs(job.session, [], []))
-        asked.ids.append(job.id)
-        asked.tokens.append(job.token)
+
+
+def withdraw(draft: Draft, jobs: Iterable[JobRow]) -> None:
+    """Ask the subworkers that hold these jobs to have the cancelled ones among them stop.
+
+    One that is not connected is asked when it comes back.
+    """
+    asked: dict[tuple[bytes, float, str], WithdrawJobs] = {}
+    for job in jobs:
+        pending = draft.pending_cancel(job.id)
+        if pending is None or job.session is None:
+            continue
+        alike = job.session, pending.grace, pending.reason
+        command = asked.get(alike)
+        if command is None:
+            session, grace, reason = alike
+            command = asked[alike] = WithdrawJobs(session, [], [], grace, reason)
+        command.ids.append(job.id)
+        command.tokens.append(job.token)
+    draft.commands.extend(asked.values())
 
 
 def settle_withdrawals(draft: Draft, fact: Withdrawals, now: Now) -> None:
-    """A subworker has answered: the job never starts, or it had started and goes on."""
+    """A subworker has answered: what it took never starts; the rest has been told to stop."""
     session = draft.memory.sessions.get(fact.session)
-    settled: list[Command] = []
+    given: list[int] = []
     for index, job_id in enumerate(fact.ids):
-        pending = draft.pending_cancel(job_id)
-        job = draft.job(job_id)
-        if (
-            job is None
-            or job.status is not TaskStatus.RUNNING
-            or not holds(job, fact.tokens[index], fact.session)
-        ):
+        if not fact.taken[index]:
             continue
-        if fact.taken[index]:
-            if session is not None:
-                draft.release(session, job_id)
-            reason = pending.reason if pending is not None else "cancelled"
-            end_job(draft, job, TaskStatus.CANCELLED, now, reason=reason)
-        elif pending is not None:
-            settled += [
-                SettleCancel(request, number, "running") for request, number in pending.waiting
-            ]
-            draft.settled_cancels[job_id] = pending
-    draft.commands.extend(settled)
-    given = [token for token, taken in zip(fact.tokens, fact.taken, strict=True) if taken]
+        given.append(fact.tokens[index])
+        job = _running(draft, job_id, fact.tokens[index], fact.session)
+        if job is None:
+            continue
+        if session is not None:
+            draft.release(session, job_id)
+        pending = draft.pending_cancel(job_id)
+        reason = pending.reason if pending is not None else "cancelled"
+        end_job(draft, job, TaskStatus.CANCELLED, now, reason=reason)
     if given:
         draft.commands.append(AcknowledgeOutcomes(fact.session, given, []))
+
+
+def settle_unwindings(draft: Draft, fact: Unwindings) -> None:
+    """Who waits is told where these are. The cancel stands, lest they are started again."""
+    for index, job_id in enumerate(fact.ids):
+        pending = draft.pending_cancel(job_id)
+        job = _running(draft, job_id, fact.tokens[index], fact.session)
+        if pending is not None and job is not None:
+            stack = fact.stacks[index] or None
+            draft.answer_cancel(job_id, pending, "unwinding", stack=stack)
+
+
+def _running(draft: Draft, job_id: bytes, token: int, session: bytes) -> JobRow | None:
+    job = draft.job(job_id)
+    if job is None or job.status is not TaskStatus.RUNNING or not holds(job, token, session):
+        return None
+    return job

@@ -72,11 +72,16 @@ class AnswerRegistration:
 
 @dataclass(slots=True)
 class WithdrawJobs:
-    """Ask a subworker to give jobs back if they have not started."""
+    """Ask a subworker to give jobs back, or, once they have started, to have them stop.
+
+    ``grace``: seconds they have for that.
+    """
 
     session: bytes
     ids: list[bytes]
     tokens: list[int]
+    grace: float
+    reason: str
 
 
 @dataclass(slots=True)
@@ -86,6 +91,8 @@ class SettleCancel:
     fact: CancelRequest
     index: int
     outcome: str
+    stack: str | None = None
+    """Where it is, if it is still unwinding."""
 
 
 @dataclass(slots=True)

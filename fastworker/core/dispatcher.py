@@ -24,6 +24,7 @@ from fastworker.core.facts import (
     Renewals,
     Starts,
     Submission,
+    Unwindings,
     WatchRequest,
     Withdrawals,
 )
@@ -195,6 +196,8 @@ class Dispatcher:
                 outcomes.note_starts(draft, fact)
             case Withdrawals():
                 cancels.settle_withdrawals(draft, fact, now)
+            case Unwindings():
+                cancels.settle_unwindings(draft, fact)
             case CancelRequest():
                 cancels.cancel_jobs(draft, fact, known, now)
             case WatchRequest():

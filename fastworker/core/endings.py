@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastworker.core.commands import AnnounceEnded, Command, SettleCancel
+from fastworker.core.commands import AnnounceEnded, Command
 from fastworker.core.memory import Draft
 from fastworker.core.records import CallbackRow, Failure, FinishRow, JobRow, Now, TaskStatus
 
@@ -58,8 +58,7 @@ def end_job(
     pending = draft.pending_cancel(job.id)
     if pending is not None:
         outcome = "cancelled" if status is TaskStatus.CANCELLED else "finished_first"
-        for request, index in pending.waiting:
-            draft.commands.append(SettleCancel(request, index, outcome))
+        draft.answer_cancel(job.id, pending, outcome)
         draft.settled_cancels[job.id] = pending
 
 

@@ -150,13 +150,28 @@ class Withdrawals:
 
 
 @dataclass(slots=True, eq=False)
+class Unwindings:
+    """Attempts that were told to stop and have not ended within their grace."""
+
+    session: bytes
+    ids: Sequence[bytes]
+    tokens: Sequence[int]
+    stacks: Sequence[str]
+    """Where each is; "": not known."""
+
+
+@dataclass(slots=True, eq=False)
 class CancelRequest:
-    """Somebody wants jobs cancelled."""
+    """Somebody wants jobs cancelled; without an ``origin`` nobody waits to hear how that went.
+
+    ``grace``: seconds that running code has to unwind; None: as each job was submitted.
+    """
 
     origin: object
     ids: Sequence[bytes]
     reason: str
     tenant: str = "default"
+    grace: float | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -194,6 +209,7 @@ Fact: TypeAlias = (
     | Handbacks
     | Starts
     | Withdrawals
+    | Unwindings
     | CancelRequest
     | WatchRequest
     | Renewals

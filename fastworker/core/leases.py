@@ -6,11 +6,8 @@ connection, and is judged by this process's monotonic clock only. Expiry is neve
 
 from __future__ import annotations
 
-from fastworker.core.commands import (
-    AnnounceRoster,
-    AnswerRegistration,
-    WithdrawJobs,
-)
+from fastworker.core.cancels import withdraw
+from fastworker.core.commands import AnnounceRoster, AnswerRegistration
 from fastworker.core.facts import CapacityChange, Disconnection, Registration, Renewals
 from fastworker.core.memory import Draft, Memory
 from fastworker.core.questions import Snapshot
@@ -54,10 +51,9 @@ def register(draft: Draft, fact: Registration, now: Now, *, lease_seconds: float
     row = WorkerRow(fact.session, fact.label, fact.host, fact.pid, now.wall)
     draft.saves.workers.append(row)
     draft.commands.append(AnswerRegistration(fact, stale))
-    cancelled = [job_id for job_id in session.held if job_id in memory.cancels]
-    if cancelled:
-        tokens = [job.token for job_id in cancelled if (job := draft.job(job_id)) is not None]
-        draft.commands.append(WithdrawJobs(session.incarnation, cancelled, tokens))
+    if memory.cancels:
+        held = [job for job_id in session.held if (job := draft.job(job_id)) is not None]
+        withdraw(draft, held)
     draft.commands.append(AnnounceRoster())
 
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
-from fastworker.core.commands import Command
+from fastworker.core.commands import Command, SettleCancel
 from fastworker.core.facts import CancelRequest
 from fastworker.core.ids import id_text
 from fastworker.core.lanes import Lane, LaneDraft
@@ -70,9 +70,11 @@ class RecentResults:
 
 @dataclass(slots=True)
 class PendingCancel:
-    """A cancel of a leased job, until its subworker has answered."""
+    """A cancel of a leased job, until that has ended: it is never started again."""
 
     reason: str
+    grace: float
+    """Seconds that its code has to unwind."""
     waiting: list[tuple[CancelRequest, int]] = field(default_factory=list)
 
 
@@ -139,6 +141,8 @@ class Draft:
         self.next_due_at = memory.next_due_at
         self.payload_bytes = memory.payload_bytes
         self.settled_cancels: dict[bytes, PendingCancel] = {}
+        self._answered_cancels: dict[bytes, int] = {}
+        """How many of those who wait for a cancel, the first ones, are answered in this turn."""
         self.expired_sessions: list[Session] = []
         self.disconnected: list[tuple[Session, object]] = []
 
@@ -205,6 +209,15 @@ class Draft:
         """The cancel of a leased job that nothing has settled yet, this turn included."""
         pending = self.memory.cancels.get(job_id)
         return None if pending is self.settled_cancels.get(job_id) else pending
+
+    def answer_cancel(
+        self, job_id: bytes, pending: PendingCancel, outcome: str, *, stack: str | None = None
+    ) -> None:
+        """Tell those who wait for the cancel of a job, and have not been told."""
+        told = self._answered_cancels.get(job_id, 0)
+        self._answered_cancels[job_id] = len(pending.waiting)
+        for request, index in pending.waiting[told:]:
+            self.commands.append(SettleCancel(request, index, outcome, stack))
 
     # -- lanes ------------------------------------------------------------------------------
 
@@ -287,6 +300,9 @@ class Draft:
         for session in self.expired_sessions:
             if session.origin is None and not session.held:
                 memory.sessions.pop(session.incarnation, None)
+        for job_id, told in self._answered_cancels.items():
+            if job_id in memory.cancels:
+                del memory.cancels[job_id].waiting[:told]
         for job_id, pending in self.settled_cancels.items():
             if memory.cancels.get(job_id) is pending:
                 del memory.cancels[job_id]

@@ -45,11 +45,13 @@ def record_outcomes(draft: Draft, fact: Outcomes, known: Known, now: Now) -> Non
             draft.release(session, job_id)
         if retries and index in retries and retry(draft, job, fact, index, now):
             continue
+        cancel = draft.pending_cancel(job_id)
         end_job(
             draft,
             job,
             fact.statuses[index],
             now,
+            reason="cancelled" if cancel is None else cancel.reason,
             value=fact.values[index],
             failure=fact.failures.get(index),
             started_at=fact.started_at[index],

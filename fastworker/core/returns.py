@@ -23,8 +23,8 @@ MAX_ERROR_CHARACTERS: Final = 1000
 def retry(draft: Draft, job: JobRow, fact: Outcomes, index: int, now: Now) -> bool:
     """Put a failed job off, as its task's policy asks; False: its failure is its end.
 
-    It is not started after its deadline or its policy's budget, nor twice if it asked for that. A
-    cancel that came too late for this attempt is in time for the next one.
+    It is not started after its deadline or its policy's budget, nor twice if it asked for that,
+    nor once somebody has cancelled it.
     """
     asked = fact.retries[index]
     ready_at = now.wall + asked.delay
@@ -36,17 +36,9 @@ def retry(draft: Draft, job: JobRow, fact: Outcomes, index: int, now: Now) -> bo
         job.options.on_lost == "fail"
         or (job.expires_at is not None and ready_at >= job.expires_at)
         or (asked.budget is not None and ready_at > first + asked.budget)
+        or draft.pending_cancel(job.id) is not None
     ):
         return False
-    pending = draft.pending_cancel(job.id)
-    if pending is not None:
-        end_job(
-            *(draft, job, TaskStatus.CANCELLED, now),
-            reason=pending.reason,
-            started_at=started_at,
-            finished_at=finished_at,
-        )
-        return True
     failure = fact.failures.get(index)
     error = "" if failure is None else f"{failure.type_name}: {failure.message}"
     held = job._replace(session=fact.session, started_at=started_at)

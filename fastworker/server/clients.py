@@ -116,7 +116,8 @@ class ClientPeer(Watcher):
                 if not ids:
                     raise ProtocolError("message Cancel, field ids: expected at least one id")
                 origin = CancelOrigin(self, message.request, len(ids))
-                await self._plane.inbox.put(CancelRequest(origin, ids, message.reason))
+                fact = CancelRequest(origin, ids, message.reason, grace=message.grace)
+                await self._plane.inbox.put(fact)
             case Fetch() | Query():
                 await self._read(message)
             case Manage():

@@ -21,7 +21,7 @@ from fastworker.core.commands import (
     WithdrawJobs,
 )
 from fastworker.core.dispatcher import Dispatcher
-from fastworker.core.facts import CancelRequest, QueuePause
+from fastworker.core.facts import QueuePause
 from fastworker.core.records import FinishRow, JobRow, LaneKey
 from fastworker.errors import InternalError
 from fastworker.server.answers import Origin
@@ -61,14 +61,19 @@ class CancelOrigin:
         self._peer = peer
         self._request = request
         self._outcomes = ["unknown"] * count
+        self._stacks: dict[int, str] = {}
         self._open = count
 
-    def settle(self, index: int, outcome: str) -> None:
+    def settle(self, index: int, outcome: str, stack: str | None = None) -> None:
         """One id is settled; the answer goes out with the last one."""
         self._outcomes[index] = outcome
+        if stack is not None:
+            self._stacks[index] = stack
         self._open -= 1
         if self._open == 0:
-            self._peer.send(Cancelled(self._request, self._outcomes))
+            count = len(self._outcomes)
+            stacks = [self._stacks.get(at) for at in range(count)] if self._stacks else None
+            self._peer.send(Cancelled(self._request, self._outcomes, stacks))
 
 
 class ConnectedRoster:
@@ -136,9 +141,12 @@ class ConnectedRoster:
             case AnswerRegistration():
                 self._answer_registration(command)
             case WithdrawJobs():
-                self._tell(command.session, Withdraw(b"".join(command.ids), command.tokens))
+                ids = b"".join(command.ids)
+                asked = Withdraw(ids, command.tokens, command.grace, command.reason)
+                self._tell(command.session, asked)
             case SettleCancel():
-                _cancel_origin(command.fact).settle(command.index, command.outcome)
+                if isinstance(command.fact.origin, CancelOrigin):
+                    command.fact.origin.settle(command.index, command.outcome, command.stack)
             case AnswerWatch():
                 self._answer_watch(command)
             case AnswerPause():
@@ -258,12 +266,6 @@ class ConnectedRoster:
         roster = self.describe()
         for client in self.clients:
             client.send(roster)
-
-
-def _cancel_origin(fact: CancelRequest) -> CancelOrigin:
-    if not isinstance(fact.origin, CancelOrigin):
-        raise InternalError("a cancel came from nowhere")
-    return fact.origin
 
 
 def _pause_origin(fact: QueuePause) -> PauseOrigin:

@@ -13,6 +13,7 @@ from fastworker.core.facts import (
     Handbacks,
     Registration,
     Starts,
+    Unwindings,
     Withdrawals,
 )
 from fastworker.core.ids import split_ids
@@ -36,6 +37,7 @@ from fastworker.wire.messages import (
     Register,
     Relay,
     Started,
+    Unwinding,
     Withdrawn,
 )
 
@@ -113,6 +115,9 @@ class SubworkerPeer:
             case Withdrawn():
                 ids = split_ids(message.ids)
                 await put(Withdrawals(session, ids, message.tokens, message.taken))
+            case Unwinding():
+                ids = split_ids(message.ids)
+                await put(Unwindings(session, ids, message.tokens, message.stacks))
             case Capacity():
                 await put(CapacityChange(session, _pools(message.pools), _pools(message.prefetch)))
             case Relay():

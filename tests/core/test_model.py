@@ -19,7 +19,13 @@ from hypothesis.stateful import (
     rule,
 )
 
-from fastworker.core.commands import AnnounceEnded, AnswerRegistration, AssignJobs, Command
+from fastworker.core.commands import (
+    AnnounceEnded,
+    AnswerRegistration,
+    AssignJobs,
+    Command,
+    SettleCancel,
+)
 from fastworker.core.facts import (
     CancelRequest,
     CapacityChange,
@@ -30,6 +36,7 @@ from fastworker.core.facts import (
     Renewals,
     Retry,
     Starts,
+    Unwindings,
     Withdrawals,
 )
 from fastworker.core.records import FinishRow, JobOptions, JobRow, TaskPriority, TaskStatus
@@ -79,6 +86,8 @@ class Cluster(RuleBasedStateMachine):
         self.heard: dict[bytes, float] = {}
         self.connections = 0
         self.paused: set[str] = set()
+        self.cancels: list[CancelRequest] = []
+        """Those that are not answered."""
         self.said: list[Fact] = []
         """What subworkers reported, to be said again."""
         self.deaths_alone: Counter[bytes] = Counter()
@@ -101,8 +110,12 @@ class Cluster(RuleBasedStateMachine):
             for row in announced.finishes:
                 assert row.id not in self.ends, "a job ended twice"
                 self.ends[row.id] = row
+        for settled in only(commands, SettleCancel):
+            assert settled.fact in self.cancels, "a cancel was answered twice"
+            self.cancels.remove(settled.fact)
         for command in only(commands, AssignJobs):
             for job, _ in command.jobs:
+                assert job.id not in self.plane.dispatcher.memory.cancels
                 self.check_lease(command.session, job)
                 self.leases.append(Lease(command.session, job))
         return commands
@@ -194,7 +207,8 @@ class Cluster(RuleBasedStateMachine):
     @rule(which=picks, dropped=st.booleans())
     def cancel(self, which: int, dropped: bool) -> None:
         job_id = self.accepted[which % len(self.accepted)]
-        self.turn(CancelRequest(None, [job_id], ""), dropped=dropped)
+        self.cancels.append(CancelRequest(None, [job_id], ""))
+        self.turn(self.cancels[-1], dropped=dropped)
 
     @precondition(lambda self: self.accepted)
     @rule(which=picks)
@@ -326,6 +340,18 @@ class Cluster(RuleBasedStateMachine):
             job = lease.job
             fact = Withdrawals(lease.session, [job.id], [job.token], [int(taken)])
             self.report(fact, dropped)
+
+    @precondition(lambda self: self.plane.dispatcher.memory.cancels and self.open_leases())
+    @rule(stops=st.booleans(), dropped=st.booleans())
+    def unwind(self, stops: bool, dropped: bool) -> None:
+        asked = self.plane.dispatcher.memory.cancels
+        for which, lease in enumerate(self.open_leases()):
+            if lease.job.id not in asked:
+                continue
+            if stops:
+                return self.end(which, TaskStatus.CANCELLED, None, dropped)
+            job = lease.job
+            self.report(Unwindings(lease.session, [job.id], [job.token], ["stack"]), dropped)
 
     @precondition(lambda self: self.said)
     @rule(which=picks)

@@ -10,7 +10,7 @@ from fastworker.core.commands import (
     AnnounceEnded,
     SettleCancel,
 )
-from fastworker.core.facts import CancelRequest, Disconnection, Handbacks, Retry, Withdrawals
+from fastworker.core.facts import CancelRequest, Disconnection, Handbacks, Retry
 from fastworker.core.records import JobOptions, JobRow, TaskPriority, TaskStatus
 from tests.core.harness import (
     LEASE,
@@ -155,24 +155,14 @@ def test_at_most_once_job_is_not_retried() -> None:
     assert plane.status(job.id) is TaskStatus.FAILURE
 
 
-def test_cancel_that_came_too_late_for_an_attempt_stops_the_next_one() -> None:
+def test_failure_of_a_cancelled_job_stands_and_is_not_retried() -> None:
     plane = Plane()
     job = started_job(plane)
     plane.turn(CancelRequest(None, [job.id], "no more"))
     commands = plane.turn(outcomes(ONE, [job], retry=AT_ONCE))
     assert assigned(commands) == []
-    assert [settled.outcome for settled in only(commands, SettleCancel)] == ["cancelled"]
-    assert plane.status(job.id) is TaskStatus.CANCELLED
-
-
-def test_cancel_is_settled_once_though_the_job_ends_in_the_same_turn() -> None:
-    plane = Plane()
-    job = started_job(plane)
-    plane.turn(CancelRequest(None, [job.id], ""))
-    goes_on = Withdrawals(ONE, [job.id], [job.token], [0])
-    commands = plane.turn(goes_on, outcomes(ONE, [job]))
-    assert [settled.outcome for settled in only(commands, SettleCancel)] == ["running"]
-    assert plane.dispatcher.memory.cancels == {}
+    assert [settled.outcome for settled in only(commands, SettleCancel)] == ["finished_first"]
+    assert plane.status(job.id) is TaskStatus.FAILURE
 
 
 def test_retry_survives_a_restart() -> None:

@@ -43,7 +43,6 @@ RARE_PATHS = (
     "attempt: runner_died",
     "cancel: cancelled",
     "cancel: finished_first",
-    "cancel: running",
     "cancel: unknown",
     "cancelled before its submission",
     "claims after a reconnection",
