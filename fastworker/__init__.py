@@ -86,7 +86,7 @@ if TYPE_CHECKING:
         UnknownKind,
         UnsupportedVersion,
     )
-    from fastworker.runner.context import CurrentJob, current
+    from fastworker.runner.context import CurrentJob, check_cancelled, current
     from fastworker.tasks import AsyncTask, Retry, RetryLater, Task, task
     from fastworker.version import __version__
 
@@ -150,6 +150,7 @@ __all__ = [
     "UnsupportedVersion",
     "__version__",
     "call",
+    "check_cancelled",
     "current",
     "open_callback_listener",
     "register_exception",
@@ -177,6 +178,7 @@ _HOME = {
     "TaskResult": "fastworker.core.records",
     "TaskStatus": "fastworker.core.records",
     "CurrentJob": "fastworker.runner.context",
+    "check_cancelled": "fastworker.runner.context",
     "current": "fastworker.runner.context",
     "AsyncTask": "fastworker.tasks",
     "Retry": "fastworker.tasks",

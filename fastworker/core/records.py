@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+DEFAULT_GRACE_SECONDS: Final = 5.0
+"""From the moment at which running code is told to stop to the one at which it is made to."""
+
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_TENANT: Final = "default"
 

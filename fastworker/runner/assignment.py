@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from fastworker.runner.board import Cells
+from fastworker.runner.stopping import Limits, Stop
 from fastworker.tasks import TaskDefinition
 
 
@@ -16,7 +17,8 @@ class Route:
 
     ``definition`` is None for a task that this runner does not know. ``random`` is for the jitter
     of retries, ``board`` for the tokens of jobs that start (see `fastworker.runner.board`).
-    ``stops``: its running jobs are cancelled when their lease may be lost.
+    ``stops``: its running jobs are cancelled when their lease may be lost. ``limits``: of jobs
+    that bring none of their own.
     """
 
     task: str
@@ -26,6 +28,7 @@ class Route:
     random: Random = field(default_factory=Random)
     board: Cells = field(default_factory=lambda: [0])
     stops: bool = False
+    limits: Limits | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -57,7 +60,12 @@ class Assignment:
     """Results of other jobs it waits for just now; its slot is given back meanwhile."""
     held: object = None
     """Keeps what runs it alive: event loops hold their tasks weakly."""
-    stopped: bool = False
-    """Its lease may be lost, and it is to be cancelled."""
-    cancel: Callable[[], None] | None = None
-    """Cancels it, from any thread; set once it has started if its route ``stops``."""
+    limits: Limits | None = None
+    """None: it may run for as long as it likes."""
+    stop: Stop | None = None
+    """It has been told to stop, and why."""
+    cancel: Callable[[Assignment], None] | None = None
+    """Has its event loop stop it, from any thread; set once it has started in one. In a thread it
+    looks at ``stop`` itself."""
+    cancelled: bool = False
+    """Its event loop has been asked to."""

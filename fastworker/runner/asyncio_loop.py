@@ -84,20 +84,31 @@ class AsyncioStarter:
     def __init__(self, loop: asyncio.AbstractEventLoop, finish: Finish) -> None:
         self._loop = loop
         self._finish = finish
+        self._cancel = self._cancel_soon  # bound once, not for each job
 
     def start(self, assignment: Assignment) -> None:
         """Start the attempt; its ending goes to ``finish``, in this thread."""
         task = self._loop.create_task(self._run(assignment), name=assignment.route.task)
         assignment.held = task
-        if assignment.route.stops:
-            # Always by way of the loop: cancelled before its first step it would have no ending.
-            assignment.cancel = partial(_post, self._loop, task.cancel)
-            if assignment.stopped:
-                _post(self._loop, task.cancel)
+        assignment.cancel = self._cancel
+        if assignment.stop is not None:
+            self._cancel_soon(assignment)
+
+    def _cancel_soon(self, assignment: Assignment) -> None:
+        # Always by way of the loop: cancelled before its first step it would have no ending.
+        _post(self._loop, partial(_cancel_once, assignment))
 
     async def _run(self, assignment: Assignment) -> None:
         ending = await run_coroutine(assignment, advice=trio_in_asyncio, passes=_passes)
         self._finish(assignment, ending)
+
+
+def _cancel_once(assignment: Assignment) -> None:
+    """A second `CancelledError` would hit the clean-up that the first one has begun."""
+    task = assignment.held
+    if isinstance(task, asyncio.Task) and not assignment.cancelled:
+        assignment.cancelled = True
+        task.cancel()
 
 
 def _passes(error: BaseException) -> bool:

@@ -19,6 +19,7 @@ from fastworker.errors import NotSerializable, ProtocolError
 from fastworker.runner.assignment import Assignment
 from fastworker.runner.context import current_job
 from fastworker.runner.failures import failure_from, failure_said, type_name
+from fastworker.runner.stopping import StopReason
 from fastworker.tasks import RetryDecision, TaskDefinition, decide
 from fastworker.wire.values import PayloadTooLarge, open_call, seal_value
 
@@ -44,7 +45,10 @@ class Ending(NamedTuple):
 
 
 GIVEN_UP: Final = Ending(_CANCELLED, None, None)
-"""It was cancelled since its lease may be lost: told by identity, never sent as an outcome."""
+"""It was stopped since its lease may be lost: told by identity, never sent as an outcome."""
+
+DRAINED: Final = Ending(_CANCELLED, None, None)
+"""It was stopped since its worker ends: told by identity, never sent as an outcome."""
 
 
 async def run_coroutine(
@@ -73,8 +77,8 @@ async def run_coroutine(
     except BaseException as error:
         if passes(error):
             raise
-        if assignment.stopped and isinstance(error, asyncio.CancelledError):
-            return GIVEN_UP
+        if _unwinds(assignment, error):
+            return unwound(assignment, error)
         return _failed(assignment, error, definition, args, kwargs, advice(error))
     return _succeeded(assignment, value)
 
@@ -90,8 +94,56 @@ def run_function(assignment: Assignment) -> Ending:
     try:
         value = definition.function(*args, **kwargs)
     except BaseException as error:
+        if _unwinds(assignment, error):
+            return unwound(assignment, error)
         return _failed(assignment, error, definition, args, kwargs, "")
     return _succeeded(assignment, value)
+
+
+def unwound(assignment: Assignment, error: BaseException | None = None) -> Ending:
+    """The ending of code that has ended because it was told to stop.
+
+    Args:
+        error: with what it ended; None: nobody has seen that.
+    """
+    stop = assignment.stop
+    definition = assignment.route.definition
+    assert stop is not None and definition is not None
+    match stop.reason:
+        case StopReason.LEASE:
+            return GIVEN_UP
+        case StopReason.DRAIN:
+            return DRAINED
+        case StopReason.CANCEL:
+            return Ending(_CANCELLED, None, None)
+        case StopReason.TIMEOUT | StopReason.DEADLINE:
+            failure = failure_said("TimeLimitExceeded", str(stop.error), reason=stop.reason.value)
+            if error is not None:
+                failure = failure._replace(traceback=failure_from(error).traceback)
+            decision = _decided(assignment, definition, stop.error)
+            return Ending(_FAILURE, None, failure, decision)
+
+
+def failed(assignment: Assignment, error: BaseException) -> Ending:
+    """The ending of code that unwound since it was told to stop, and failed beside that.
+
+    What will run elsewhere anyway does so all the same.
+    """
+    stop, definition = assignment.stop, assignment.route.definition
+    assert stop is not None and definition is not None
+    if stop.reason in (StopReason.LEASE, StopReason.DRAIN):
+        return unwound(assignment, error)
+    return Ending(_FAILURE, None, failure_from(error), _decided(assignment, definition, error))
+
+
+def _unwinds(assignment: Assignment, error: BaseException) -> bool:
+    """Whether code that was told to stop ends with this because of it."""
+    stop = assignment.stop
+    if stop is None:
+        return False
+    if isinstance(error, BaseExceptionGroup):
+        return all(_unwinds(assignment, each) for each in error.exceptions)
+    return error is stop.error or isinstance(error, asyncio.CancelledError)
 
 
 def expired(assignment: Assignment) -> Ending:
@@ -155,6 +207,9 @@ def _failed(
 def _decided(
     assignment: Assignment, definition: TaskDefinition, error: BaseException
 ) -> RetryDecision | None:
+    stop = assignment.stop
+    if stop is not None and stop.reason is StopReason.CANCEL:
+        return None
     try:
         return decide(
             definition.retry,

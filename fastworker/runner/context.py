@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextvars import ContextVar
 from dataclasses import dataclass
+
+import trio
 
 from fastworker.core.ids import id_text
 from fastworker.errors import CallerError
@@ -49,3 +52,23 @@ def current() -> CurrentJob:
             "a thread that a task starts is given what it needs by the task"
         )
     return CurrentJob(id_text(assignment.id), assignment.attempt, assignment.token)
+
+
+def check_cancelled() -> None:
+    """Raise if this job is to stop; for the code of ``def`` tasks, every now and then.
+
+    A thread cannot be stopped from outside, so it asks. It costs far less than a microsecond.
+    Does nothing outside of jobs, and in the loops of ``async def`` tasks, where cancellation
+    arrives by itself; functions that those run in threads may call it.
+
+    Raises:
+        JobCancelled: the job was cancelled, or its worker ends or may have lost its lease.
+        TimeLimitExceeded: it has run into its time limit or deadline.
+    """
+    assignment = current_job.get()
+    if assignment is not None and assignment.stop is not None and not _in_event_loop():
+        raise assignment.stop.error
+
+
+def _in_event_loop() -> bool:
+    return asyncio._get_running_loop() is not None or trio.lowlevel.in_trio_run()

@@ -17,7 +17,7 @@ from typing import cast
 
 from fastworker.core.ids import split_ids
 from fastworker.runner.assignment import Assignment, Route
-from fastworker.runner.attempt import GIVEN_UP, Ending, expired
+from fastworker.runner.attempt import DRAINED, GIVEN_UP, Ending, expired
 from fastworker.runner.board import Board
 from fastworker.runner.channel import ChannelClosed, FrameChannel
 from fastworker.runner.handover import Handover
@@ -25,6 +25,8 @@ from fastworker.runner.outcomes import OutcomeBatch, handback_of
 from fastworker.runner.reactor import Reactor
 from fastworker.runner.ready import ReadyJobs
 from fastworker.runner.slots import Slots
+from fastworker.runner.stopping import Limits, limits_of
+from fastworker.runner.stops import Stops
 from fastworker.runner.watchdog import end_process_group
 from fastworker.wire.codec import decode, encode
 from fastworker.wire.messages import (
@@ -36,7 +38,6 @@ from fastworker.wire.messages import (
     RunnerStop,
     Started,
     Withdraw,
-    Withdrawn,
 )
 
 STARTS_PER_TURN = 16
@@ -84,6 +85,13 @@ class RunnerService:
         self._monotonic = monotonic
         self._wall = wall
         self._running: dict[int, Assignment] = {}
+        self._stops = Stops(
+            reactor,
+            ready=self._ready,
+            running=self._running,
+            tell=self.tell,
+            monotonic=monotonic,
+        )
         self._outcomes = OutcomeBatch()
         self._outbox: list[Message] = []
         self._outbox_bytes = 0
@@ -148,6 +156,8 @@ class RunnerService:
         if not self._timer_set:
             self._timer_set = True
             self._reactor.later(ANNOUNCE_SECONDS, self._announce_started)
+        if assignment.limits is not None:
+            self._stops.watch(assignment)
         assignment.route.start(assignment)
 
     # --- what the subworker says ----------------------------------------------------------
@@ -158,17 +168,17 @@ class RunnerService:
         elif isinstance(message, Relay):
             self._on_relay(message)
         elif isinstance(message, Withdraw):
-            self._take_withdraw(message)
+            self._stops.withdraw(message)
         elif isinstance(message, RunnerStop):
-            self._take_stop()
+            self._take_stop(message)
         elif isinstance(message, LeaseLost):
-            self._take_lease_lost(message)
+            self._stops.lease_lost(message)
 
     def _take_assign(self, message: Assign) -> None:
         now = self._monotonic()
         specs = [
-            (self._find_route(cast(str, task), cast(int, pool)), cast(int, priority))
-            for task, priority, pool, _ in message.specs
+            _spec(self._find_route(cast(str, task), cast(int, pool)), priority, options)
+            for task, priority, pool, options in message.specs
         ]
         columns = zip(
             split_ids(message.ids),
@@ -178,43 +188,30 @@ class RunnerService:
             repeat(0) if message.which is None else message.which,
             repeat(None) if message.budget is None else message.budget,
             repeat(0) if message.failures is None else message.failures,
+            repeat(None) if message.remaining is None else message.remaining,
             strict=False,
         )
         put, ready, running = self._ready.put, self._ready, self._running
-        for job_id, token, payload, attempt, which, budget, failures in columns:
+        for job_id, token, payload, attempt, which, budget, failures, remaining in columns:
             if token in running or token in ready:
                 continue
-            route, priority = specs[which]
+            route, priority, limits = specs[which]
             limit = None if budget is None else now + budget
-            put(Assignment(job_id, token, route, priority, payload, attempt, limit, failures))
+            job = Assignment(job_id, token, route, priority, payload, attempt, limit, failures)
+            if remaining is not None:
+                job.limits = Limits(limits and limits.timeout, now + remaining)
+            elif limits is not None:
+                job.limits = limits
+            put(job)
         if self._stopping:
             self._hand_back()
 
-    def _take_withdraw(self, message: Withdraw) -> None:
-        taken = bytes(self._ready.withdraw(token) for token in message.tokens)
-        self.tell(Withdrawn(ids=message.ids, tokens=message.tokens, taken=taken))
-
-    def _take_stop(self) -> None:
+    def _take_stop(self, message: RunnerStop) -> None:
         self._stopping = True
         self._hand_back()
+        if message.cancel_after is not None:
+            self._reactor.later(message.cancel_after, self._stops.stop_all)
         self._stop_if_done()
-
-    def _take_lease_lost(self, message: LeaseLost) -> None:
-        unstarted = []
-        for token in message.tokens:
-            waiting = self._ready.get(token)
-            if waiting is not None and self._ready.withdraw(token):
-                # Nobody may start what may be cancelled, expired or running elsewhere by now.
-                unstarted.append(waiting)
-                continue
-            assignment = self._running.get(token)
-            if assignment is None or not assignment.route.stops or assignment.stopped:
-                continue
-            assignment.stopped = True
-            if assignment.cancel is not None:
-                assignment.cancel()
-        if unstarted:
-            self.tell(handback_of(unstarted, reason="lease_lost"))
 
     def _hand_back(self) -> None:
         left = self._ready.clear()
@@ -250,8 +247,11 @@ class RunnerService:
             self._slots.reclaim(pool)
             self._flush_soon()
         self._slots.give(pool)
-        if ending is GIVEN_UP:
-            self.tell(handback_of([assignment], reason="lease_lost", started=True))
+        if assignment.limits is not None:
+            self._stops.forget(assignment)
+        if ending is GIVEN_UP or ending is DRAINED:
+            reason = "lease_lost" if ending is GIVEN_UP else "drain"
+            self.tell(handback_of([assignment], reason=reason, started=True))
         else:
             self._outcomes.add(assignment, ending, wall=self._wall())
         self._board.ended.append(assignment.place)
@@ -395,3 +395,9 @@ class RunnerService:
             callbacks, self._unsent_callbacks = self._unsent_callbacks, []
             for callback in callbacks:
                 callback()
+
+
+def _spec(route: Route, priority: object, options: object) -> tuple[Route, int, Limits | None]:
+    """What is the same for all jobs of one spec; a call's own limit replaces its task's."""
+    own = limits_of(options.get("timeout")) if options and isinstance(options, dict) else None
+    return route, cast(int, priority), own or route.limits

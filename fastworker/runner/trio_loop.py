@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import partial
 
 import trio
 
 from fastworker.runner.assignment import Assignment
-from fastworker.runner.attempt import GIVEN_UP, run_coroutine
+from fastworker.runner.attempt import failed, run_coroutine, unwound
 from fastworker.runner.channel import Channel
 from fastworker.runner.handover import Handover
 from fastworker.runner.reactor import Finish, Reactor, Start
@@ -76,38 +75,45 @@ class TrioStarter:
     def __init__(self, nursery: trio.Nursery, finish: Finish) -> None:
         self._nursery = nursery
         self._finish = finish
+        self._token = trio.lowlevel.current_trio_token()
+        self._cancel = self._cancel_soon  # bound once, not for each job
 
     def start(self, assignment: Assignment) -> None:
         """Start the attempt; its ending goes to ``finish``, in this thread.
 
         An attempt that is cancelled with the nursery has no ending.
         """
-        run = self._run_stoppable if assignment.route.stops else self._run
-        self._nursery.start_soon(run, assignment, name=assignment.route.task)
+        self._nursery.start_soon(self._run, assignment, name=assignment.route.task)
 
-    async def _run_stoppable(self, assignment: Assignment) -> None:
-        token = trio.lowlevel.current_trio_token()
+    async def _run(self, assignment: Assignment) -> None:
         scope = trio.CancelScope()
-        assignment.cancel = partial(token.run_sync_soon, scope.cancel)
-        if assignment.stopped:
+        assignment.held = scope
+        assignment.cancel = self._cancel
+        if assignment.stop is not None:
             scope.cancel()
         try:
             with scope:
-                await self._run(assignment)
+                ending = await run_coroutine(
+                    assignment, advice=asyncio_in_trio, passes=is_outer_cancellation
+                )
         except BaseException as error:
             # What came along with the cancellation; its own failures have become endings.
             if not scope.cancel_called or is_outer_cancellation(error):
                 raise
-            self._finish(assignment, GIVEN_UP)
+            ending = failed(assignment, error)
         else:
             if scope.cancelled_caught:
-                self._finish(assignment, GIVEN_UP)
-
-    async def _run(self, assignment: Assignment) -> None:
-        ending = await run_coroutine(
-            assignment, advice=asyncio_in_trio, passes=is_outer_cancellation
-        )
+                ending = unwound(assignment)
         self._finish(assignment, ending)
+
+    def _cancel_soon(self, assignment: Assignment) -> None:
+        self._token.run_sync_soon(_cancel, assignment)
+
+
+def _cancel(assignment: Assignment) -> None:
+    scope = assignment.held
+    if isinstance(scope, trio.CancelScope):
+        scope.cancel()
 
 
 def is_outer_cancellation(error: BaseException) -> bool:

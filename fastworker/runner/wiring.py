@@ -13,10 +13,11 @@ from fastworker.runner.board import Board, Cells
 from fastworker.runner.channel import Channel
 from fastworker.runner.reactor import Finish, Reactor, Start
 from fastworker.runner.service import RunnerService
+from fastworker.runner.stopping import limits_of
 from fastworker.runner.threads import ThreadCrew
 from fastworker.runner.trio_loop import TrioThread, run_trio
 from fastworker.tasks import Runtime, TaskDefinition
-from fastworker.tasks.definitions import ASYNC_POOL, THREAD_POOL
+from fastworker.tasks.definitions import ASYNC_POOL
 from fastworker.wire.messages import RunnerReady
 
 
@@ -26,6 +27,11 @@ class RunnerLimits:
 
     concurrency: int
     threads: int
+
+    @property
+    def slots(self) -> tuple[int, int, int]:
+        """By pool: in event loops, in threads, alone in this process."""
+        return (self.concurrency, self.threads, 1)
 
 
 class Routes:
@@ -56,7 +62,7 @@ class Routes:
         """The runtime that is not the default, if a task asks for it."""
         for definition in self._definitions.values():
             runtime = definition.runtime
-            if definition.pool == ASYNC_POOL and runtime not in (None, self._default):
+            if definition.is_async and runtime not in (None, self._default):
                 return runtime
         return None
 
@@ -78,17 +84,20 @@ class Routes:
 
     def _new_route(self, task: str, pool: int) -> Route:
         definition = self._definitions.get(task)
-        start = None
+        runtime = self._default
         if definition is not None:
             pool = definition.pool
-        if pool == THREAD_POOL:
+            runtime = definition.runtime or self._default
+        in_loop = pool == ASYNC_POOL if definition is None else definition.is_async
+        if in_loop or self._start_in_thread is None:
+            start = self._starts[runtime]
+        else:
             start = self._start_in_thread
-        if start is None:
-            pool = ASYNC_POOL
-            runtime = None if definition is None else definition.runtime
-            start = self._starts[runtime or self._default]
-        stops = definition is not None and definition.on_lease_lost == "cancel"
-        return Route(task, definition, pool, start, self._random, self._board, stops)
+        route = Route(task, definition, pool, start, self._random, self._board)
+        if definition is not None:
+            route.stops = definition.on_lease_lost == "cancel"
+            route.limits = limits_of(definition.timeout)
+        return route
 
 
 def run_service(
@@ -111,7 +120,7 @@ def run_service(
         service = RunnerService(
             channel,
             reactor,
-            slots=(limits.concurrency, limits.threads),
+            slots=limits.slots,
             find_route=routes.find,
             on_relay=lambda message: relays.take(message),
             board=Board(board),

@@ -18,6 +18,7 @@ from fastworker.tasks.definitions import (
     OnLeaseLost,
     OnLost,
     Registry,
+    RunIn,
     Runtime,
     TaskDefinition,
     define,
@@ -36,6 +37,7 @@ __all__ = [
     "Retry",
     "RetryDecision",
     "RetryLater",
+    "RunIn",
     "Runtime",
     "Task",
     "TaskDefinition",
@@ -78,6 +80,9 @@ def task(
     on_lease_lost: OnLeaseLost = "run",
     retries: int | Retry | None = None,
     backoff: float | timedelta | None = None,
+    timeout: float | timedelta | None = None,
+    grace: float | timedelta | None = None,
+    run_in: RunIn | None = None,
 ) -> TaskDecorator: ...
 def task(
     function: Callable[..., Any] | None = None,
@@ -93,6 +98,9 @@ def task(
     on_lease_lost: OnLeaseLost = "run",
     retries: int | Retry | None = None,
     backoff: float | timedelta | None = None,
+    timeout: float | timedelta | None = None,
+    grace: float | timedelta | None = None,
+    run_in: RunIn | None = None,
 ) -> Any:
     """Make a task of a function: ``@task``, or ``@task(queue="mail")``.
 
@@ -111,11 +119,16 @@ def task(
             does not (at most once).
         on_lease_lost: what becomes of a running job when its worker has been cut off for so long
             that the job may soon run elsewhere too. ``"run"``: it goes on, and its late outcome
-            is refused if another attempt has begun. ``"cancel"`` (``async def`` only): it is
-            cancelled before that.
+            is refused if another attempt has begun. ``"cancel"``: it is stopped before that.
         retries: how often an attempt that raised is repeated, or a `Retry`; if not given, never.
         backoff: the wait before the first of ``retries``; seconds or a timedelta. It doubles
             with each retry. 1 second if not given.
+        timeout: seconds or a timedelta that an attempt may run before it is told to stop; the job
+            then fails with `TimeLimitExceeded`. No limit if not given.
+        grace: seconds or a timedelta from being told to stop to being stopped by force; 5 seconds
+            if not given.
+        run_in: ``"process"`` runs each job alone in a process, ``"thread"`` (``def`` only, and
+            what those do anyway) beside others.
 
     Raises:
         InvalidName: the name cannot be one; a lambda has none.
@@ -137,6 +150,9 @@ def task(
             on_lease_lost=on_lease_lost,
             retries=retries,
             backoff=backoff,
+            timeout=timeout,
+            grace=grace,
+            run_in=run_in,
         )
         registry.register(definition)
         return AsyncTask(definition) if definition.is_async else Task(definition)

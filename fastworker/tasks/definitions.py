@@ -10,18 +10,20 @@ from types import CodeType
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from fastworker.core.names import check_name
-from fastworker.core.records import DEFAULT_QUEUE, TaskPriority
+from fastworker.core.records import DEFAULT_GRACE_SECONDS, DEFAULT_QUEUE, TaskPriority
 from fastworker.errors import CallerError, InvalidName, InvalidOption, TaskNameTaken
 from fastworker.options import DEFAULT_CALL, CallOptions
-from fastworker.tasks.retrying import Retry, retry_policy
+from fastworker.tasks.retrying import Retry, retry_policy, seconds_of
 from fastworker.tasks.signatures import Parameters
 
 Runtime: TypeAlias = Literal["asyncio", "trio"]
 OnLost: TypeAlias = Literal["retry", "fail"]
 OnLeaseLost: TypeAlias = Literal["run", "cancel"]
+RunIn: TypeAlias = Literal["thread", "process"]
 
 ASYNC_POOL: Final = 0
 THREAD_POOL: Final = 1
+PROCESS_POOL: Final = 2
 
 RESERVED_PARAMETERS: Final = ("priority", "countdown", "eta")
 """Keywords that `Client.delay` and `Client.submit` take for themselves."""
@@ -32,13 +34,16 @@ class TaskDefinition:
     """One task: its function, and how its jobs run unless a call says otherwise.
 
     Args:
-        pool: `ASYNC_POOL` or `THREAD_POOL`.
+        pool: `ASYNC_POOL`, `THREAD_POOL` or `PROCESS_POOL`.
         runtime: what an ``async def`` runs in; None: the worker's default.
         signature: stable text, compared between subworkers and shown to people.
         module: where the function was defined.
         call_options: what its jobs ask for unless a call says otherwise.
         retry: when failed attempts are repeated; None: never.
         on_lease_lost: whether its jobs are cancelled before they may run elsewhere.
+        timeout: seconds an attempt may run before it is told to stop; None: no limit.
+        grace: seconds from being told to stop to being stopped by force.
+        is_async: whether it is an ``async def``.
     """
 
     name: str
@@ -50,15 +55,14 @@ class TaskDefinition:
     call_options: CallOptions = DEFAULT_CALL
     retry: Retry | None = None
     on_lease_lost: OnLeaseLost = "run"
+    timeout: float | None = None
+    grace: float = DEFAULT_GRACE_SECONDS
+    is_async: bool = field(init=False)
     parameters: Parameters = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "is_async", inspect.iscoroutinefunction(self.function))
         object.__setattr__(self, "parameters", Parameters.of(self.function))
-
-    @property
-    def is_async(self) -> bool:
-        """Whether it is an ``async def``."""
-        return self.pool == ASYNC_POOL
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -79,6 +83,9 @@ def define(
     on_lease_lost: OnLeaseLost = "run",
     retries: int | Retry | None = None,
     backoff: float | timedelta | None = None,
+    timeout: float | timedelta | None = None,
+    grace: float | timedelta | None = None,
+    run_in: RunIn | None = None,
 ) -> TaskDefinition:
     """Check a function and its options and describe it; registers nothing.
 
@@ -91,7 +98,8 @@ def define(
     if runtime is not None:
         _check_runtime(task_name, runtime, is_async)
     retry = retry_policy(retries, backoff)
-    _check_promises(task_name, is_async, retry, on_lost, on_lease_lost)
+    pool = _pool_of(task_name, is_async, run_in)
+    _check_promises(task_name, retry, on_lost, on_lease_lost)
     call_options = CallOptions(
         queue=None if queue == DEFAULT_QUEUE else queue,
         priority=None if priority is TaskPriority.NORMAL else priority,
@@ -104,13 +112,15 @@ def define(
     return TaskDefinition(
         name=task_name,
         function=function,
-        pool=ASYNC_POOL if is_async else THREAD_POOL,
+        pool=pool,
         runtime=runtime,
         signature=parameters.text,
         module=function.__module__,
         call_options=DEFAULT_CALL if call_options == DEFAULT_CALL else call_options,
         retry=retry,
         on_lease_lost=on_lease_lost,
+        timeout=None if timeout is None else _timeout_seconds(task_name, timeout),
+        grace=DEFAULT_GRACE_SECONDS if grace is None else seconds_of("grace", grace),
     )
 
 
@@ -188,9 +198,7 @@ def _check_runtime(name: str, runtime: object, is_async: bool) -> None:
         )
 
 
-def _check_promises(
-    name: str, is_async: bool, retry: Retry | None, on_lost: object, on_lease_lost: object
-) -> None:
+def _check_promises(name: str, retry: Retry | None, on_lost: object, on_lease_lost: object) -> None:
     if on_lost == "fail" and retry is not None and retry.times:
         raise InvalidOption(
             f'task {name!r} has retries and on_lost="fail", which never starts a job twice; '
@@ -200,11 +208,26 @@ def _check_promises(
         raise InvalidOption(
             f"on_lease_lost of task {name!r} is 'run' or 'cancel', not {on_lease_lost!r:.40}"
         )
-    if on_lease_lost == "cancel" and not is_async:
+
+
+def _pool_of(name: str, is_async: bool, run_in: object) -> int:
+    if run_in is not None and run_in not in get_args(RunIn):
+        raise InvalidOption(f"run_in of task {name!r} is 'thread' or 'process', not {run_in!r:.40}")
+    if run_in == "process":
+        return PROCESS_POOL
+    if is_async and run_in == "thread":
         raise InvalidOption(
-            f"task {name!r} is a plain def, and its thread cannot be cancelled; "
-            'on_lease_lost="cancel" is for async def only'
+            f"task {name!r} is an async def and runs in an event loop; "
+            'run_in="thread" is for a plain def, run_in="process" for both'
         )
+    return ASYNC_POOL if is_async else THREAD_POOL
+
+
+def _timeout_seconds(name: str, timeout: float | timedelta) -> float:
+    seconds = seconds_of("timeout", timeout)
+    if not seconds:
+        raise InvalidOption(f"timeout of task {name!r} is 0, which no code can keep; leave it out")
+    return seconds
 
 
 def _check_parameters(name: str, parameters: Parameters) -> None:

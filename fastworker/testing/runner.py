@@ -19,7 +19,7 @@ from fastworker.runner.ambient import RelayedTransport, Relays
 from fastworker.runner.board import Board
 from fastworker.runner.context import current_job, current_lease
 from fastworker.runner.service import RunnerService
-from fastworker.runner.wiring import Routes
+from fastworker.runner.wiring import Routes, RunnerLimits
 from fastworker.tasks import Runtime, TaskDefinition
 from fastworker.testing.clock import ClusterClock
 from fastworker.testing.options import ClusterOptions
@@ -202,7 +202,7 @@ async def open_in_process_runner(
     service = RunnerService(
         runner.channel,
         runner,
-        slots=(options.concurrency, options.threads),
+        slots=RunnerLimits(options.concurrency, options.threads).slots,
         find_route=routes.find,
         on_relay=lambda message: relays.take(message),
         board=Board(runner.cells),

@@ -17,9 +17,12 @@ def started_of(jobs: Sequence[HeldJob]) -> Started:
     )
 
 
-def withdraw_of(jobs: Sequence[HeldJob]) -> Withdraw:
-    """The question to a runner to give these jobs back."""
-    return Withdraw(ids=b"".join([job.id for job in jobs]), tokens=[job.token for job in jobs])
+def withdraw_of(
+    jobs: Sequence[HeldJob], *, grace: float | None = None, reason: str = ""
+) -> Withdraw:
+    """The question to a runner to give these jobs back; ``grace`` as in `Withdraw`."""
+    ids = b"".join([job.id for job in jobs])
+    return Withdraw(ids=ids, tokens=[job.token for job in jobs], grace=grace, reason=reason)
 
 
 def handback_of(

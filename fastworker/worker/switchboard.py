@@ -238,7 +238,8 @@ class Switchboard:
     def _withdraw(self, message: Withdraw) -> None:
         asked = self._held.handed_over(message.tokens)
         for runner, jobs in asked.items():
-            self._tell_runner(runner, withdraw_of(jobs))
+            question = withdraw_of(jobs, grace=message.grace, reason=message.reason)
+            self._tell_runner(runner, question)
         elsewhere = {job.token for jobs in asked.values() for job in jobs}
         taken = {job.token for job in self._held.take_queued(message.tokens)}
         self._tell_withdrawn(

@@ -1,0 +1,81 @@
+"""Why running code is told to stop, in the words of those who asked. Pure.
+
+Whoever was first is right: code that unwinds does so for one reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from fastworker.errors import JobCancelled, TaskError, TimeLimitExceeded
+
+
+class StopReason(Enum):
+    """Who or what wants it; the value is the word for it in failures."""
+
+    CANCEL = "cancel"
+    TIMEOUT = "timeout"
+    DEADLINE = "deadline"
+    LEASE = "lease"
+    DRAIN = "drain"
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """An attempt is to stop.
+
+    Args:
+        error: what `fastworker.check_cancelled` raises in its thread: always this very object, by
+            which the end that it brings about is known from others.
+    """
+
+    reason: StopReason
+    error: TaskError
+
+
+class Limits(NamedTuple):
+    """How long an attempt may run; most have none.
+
+    ``timeout``: seconds from its start. ``deadline``: monotonic seconds.
+    """
+
+    timeout: float | None = None
+    deadline: float | None = None
+
+
+def limits_of(timeout: object) -> Limits | None:
+    """The limits of a task, or of one call, as it stands in the options of a job."""
+    return Limits(float(timeout)) if isinstance(timeout, int | float) else None
+
+
+def cancelled(task: str, job: str, reason: str) -> Stop:
+    """Somebody has cancelled the job."""
+    said = f": {reason}" if reason else ""
+    error = JobCancelled(f"job {job} ({task}) was cancelled{said}", task_id=job)
+    return Stop(StopReason.CANCEL, error)
+
+
+def lease_doubtful(task: str, job: str) -> Stop:
+    """The job may soon run elsewhere."""
+    text = f"job {job} ({task}) is stopped: its lease may be lost, and it may soon run elsewhere"
+    return Stop(StopReason.LEASE, JobCancelled(text, task_id=job))
+
+
+def draining(task: str, job: str) -> Stop:
+    """The worker ends, and has waited for as long as it may."""
+    text = f"job {job} ({task}) is stopped: its worker ends; it will run again elsewhere"
+    return Stop(StopReason.DRAIN, JobCancelled(text, task_id=job))
+
+
+def timed_out(task: str, job: str, timeout: float) -> Stop:
+    """It has run for as long as it may."""
+    text = f"job {job} ({task}) ran longer than its time limit of {timeout:g} s"
+    return Stop(StopReason.TIMEOUT, TimeLimitExceeded(text, task_id=job))
+
+
+def past_deadline(task: str, job: str, ran_for: float) -> Stop:
+    """Its result would come too late for whoever asked for it."""
+    text = f"the deadline of job {job} ({task}) passed when it had run for {ran_for:.3g} s"
+    return Stop(StopReason.DEADLINE, TimeLimitExceeded(text, task_id=job))
