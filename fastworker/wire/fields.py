@@ -245,6 +245,12 @@ def _rows(*cells: Callable[[object], object]) -> Callable[[object], list[list[ob
     return accept
 
 
+def _runner_number(value: object) -> int:
+    if type(value) is int and abs(value) <= MAX_U32:
+        return value
+    raise _got(value)
+
+
 def _pairs(value: object) -> Sequence[Sequence[int]]:
     if type(value) is not list or len(value) > MAX_ROWS:
         raise _got(value)
@@ -324,4 +330,18 @@ RefusedRows: TypeAlias = Annotated[
 ]
 ExistingRows: TypeAlias = Annotated[
     list[list[object]], Check("rows [index, id]", _rows(_u32, _id16))
+]
+StackRows: TypeAlias = Annotated[
+    list[list[object]],
+    Check(
+        "rows [token, kind, waits, start, stack]",
+        _rows(_u64, _name, _u32, _maybe_seconds, _long_text),
+    ),
+]
+InspectedRows: TypeAlias = Annotated[
+    list[list[object]],
+    Check(
+        "rows [token, runner, pid, kind, waits, start, stack]",
+        _rows(_u64, _runner_number, _u64, _name, _u32, _maybe_seconds, _long_text),
+    ),
 ]

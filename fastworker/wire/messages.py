@@ -43,16 +43,15 @@ from fastworker.wire.fields import (
     TextColumn,
     U64Column,
 )
+from fastworker.wire.messages_base import Message as Message
+from fastworker.wire.messages_inspection import AskStacks as AskStacks
+from fastworker.wire.messages_inspection import Inspect as Inspect
+from fastworker.wire.messages_inspection import Inspected as Inspected
+from fastworker.wire.messages_inspection import LoopBlocked as LoopBlocked
+from fastworker.wire.messages_inspection import Stacks as Stacks
 
 PROTOCOL_VERSIONS: tuple[int, ...] = (1,)
 SUBPROTOCOL = "fastworker.v1"
-
-
-@dataclass(slots=True)
-class Message:
-    """Base of all messages; ``KIND`` is the number on the wire."""
-
-    KIND: ClassVar[int] = 0
 
 
 # --- handshake -----------------------------------------------------------------------------

@@ -195,4 +195,20 @@ EXAMPLES: Final[dict[str, m.Message]] = {
     "manage": m.Manage(8, "pause", {"queue": "images"}),
     "manage_least": m.Manage(8, "replay"),
     "lease_lost": m.LeaseLost([17, 18]),
+    "inspect": m.Inspect(3, [17, 18], True),
+    "inspect_least": m.Inspect(3),
+    "inspected": m.Inspected(
+        3,
+        [[17, -1, 4242, "thread", 1, NOW, "in resize, line 3"], [18, 0, 7, "unknown", 0, None, ""]],
+        False,
+    ),
+    "ask_stacks": m.AskStacks(4, [17, 18], False),
+    "ask_stacks_least": m.AskStacks(4),
+    "stacks": m.Stacks(
+        4, [[17, "asyncio", 0, NOW, "in resize, line 3"], [18, "trio", 2, None, ""]]
+    ),
+    "loop_blocked": m.LoopBlocked(
+        "asyncio", 0.6, 17, A, "mail.send", "/app/mail.py:3", "in send, line 3", True
+    ),
+    "loop_blocked_least": m.LoopBlocked("trio", 0.6),
 }
