@@ -19,7 +19,7 @@ from fastworker.logs import configure_logging
 from fastworker.runner.board import Cells
 from fastworker.runner.channel import Channel, framed
 from fastworker.runner.failures import failure_from
-from fastworker.runner.watchdog import start_watchdog
+from fastworker.runner.watchdog import Watchdog
 from fastworker.runner.wiring import RunnerLimits, run_service
 from fastworker.tasks import Runtime, load_task_modules, registry
 from fastworker.wire.codec import encode
@@ -88,7 +88,8 @@ def main(arguments: Sequence[str]) -> int:
     for sock in (data, control):
         sock.set_inheritable(False)
     # First of all: importing user modules may take for ever.
-    start_watchdog(control)
+    watchdog = Watchdog(control)
+    watchdog.start()
     _leave_signals_to_the_parent(data, control)
     _log.debug("runner %s starts", given.label)
     failure = _load(given.task_modules)
@@ -103,6 +104,7 @@ def main(arguments: Sequence[str]) -> int:
         limits=given.limits,
         pid=os.getpid(),
         board=_open_board(given.board),
+        watchdog=watchdog,
     )
     return 0
 

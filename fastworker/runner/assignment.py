@@ -60,6 +60,8 @@ class Assignment:
     """Results of other jobs it waits for just now; its slot is given back meanwhile."""
     held: object = None
     """Keeps what runs it alive: event loops hold their tasks weakly."""
+    trio_task: object = None
+    """The task that runs it, in Trio; for those who ask where it is."""
     limits: Limits | None = None
     """None: it may run for as long as it likes."""
     stop: Stop | None = None

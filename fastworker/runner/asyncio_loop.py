@@ -152,6 +152,7 @@ class AsyncioThread:
         self._finish = finish
         self._ready = threading.Event()
         self._incoming: Handover[Assignment]
+        self._loop: asyncio.AbstractEventLoop
         start_loop_thread(self._run, name="fastworker-asyncio")
         self._ready.wait()
 
@@ -159,12 +160,16 @@ class AsyncioThread:
         """Have the attempt started there. Any thread."""
         self._incoming.put(assignment)
 
+    def post(self, function: Callable[[], object]) -> None:
+        """Call it in the loop's thread. Any thread."""
+        _post(self._loop, function)
+
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=_new_loop) as runner:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         starter = AsyncioStarter(loop, self._finish)
         self._incoming = Handover(lambda drain: _post(loop, drain), starter.start)
         self._ready.set()

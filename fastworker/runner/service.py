@@ -18,6 +18,7 @@ from typing import cast
 from fastworker.core.ids import split_ids
 from fastworker.runner.assignment import Assignment, Route
 from fastworker.runner.attempt import DRAINED, GIVEN_UP, Ending, expired
+from fastworker.runner.attention import Attention
 from fastworker.runner.board import Board
 from fastworker.runner.channel import ChannelClosed, FrameChannel
 from fastworker.runner.handover import Handover
@@ -72,6 +73,7 @@ class RunnerService:
         find_route: RouteFinder,
         on_relay: Callable[[Relay], None],
         board: Board | None = None,
+        attention: Attention | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -82,6 +84,7 @@ class RunnerService:
         self._find_route = find_route
         self._on_relay = on_relay
         self._board = board if board is not None else Board([0])
+        self._attention = attention if attention is not None else Attention()
         self._monotonic = monotonic
         self._wall = wall
         self._running: dict[int, Assignment] = {}
@@ -104,6 +107,10 @@ class RunnerService:
         self._ended = Handover[tuple[Assignment, Ending]](reactor.post, self._take_ended)
         self._relays = Handover[tuple[Relay, Callable[[], None]]](reactor.post, self._take_relay)
         self._waits = Handover[tuple[Assignment, int]](reactor.post, self._take_wait)
+
+    def running(self) -> list[Assignment]:
+        """The jobs that run. Any thread."""
+        return list(self._running.copy().values())
 
     # --- turns ----------------------------------------------------------------------------
 
@@ -153,6 +160,8 @@ class RunnerService:
         assignment.place = self._board.take()
         self._slots.take(assignment.route.pool)
         self._running[assignment.token] = assignment
+        if self._attention.asleep:
+            self._attention.wake()
         if not self._timer_set:
             self._timer_set = True
             self._reactor.later(ANNOUNCE_SECONDS, self._announce_started)

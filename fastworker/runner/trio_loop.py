@@ -88,6 +88,7 @@ class TrioStarter:
     async def _run(self, assignment: Assignment) -> None:
         scope = trio.CancelScope()
         assignment.held = scope
+        assignment.trio_task = trio.lowlevel.current_task()
         assignment.cancel = self._cancel
         if assignment.stop is not None:
             scope.cancel()
@@ -164,6 +165,7 @@ class TrioThread:
         self._finish = finish
         self._ready = threading.Event()
         self._incoming: Handover[Assignment]
+        self._token: trio.lowlevel.TrioToken
         start_loop_thread(lambda: trio.run(self._serve), name="fastworker-trio")
         self._ready.wait()
 
@@ -171,8 +173,12 @@ class TrioThread:
         """Have the attempt started there. Any thread."""
         self._incoming.put(assignment)
 
+    def post(self, function: Callable[[], object]) -> None:
+        """Call it in the loop's thread. Any thread."""
+        self._token.run_sync_soon(function)
+
     async def _serve(self) -> None:
-        token = trio.lowlevel.current_trio_token()
+        token = self._token = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as nursery:
             starter = TrioStarter(nursery, self._finish)
             self._incoming = Handover(token.run_sync_soon, starter.start)

@@ -9,6 +9,7 @@ from random import Random
 from fastworker.runner.ambient import Relays, serve_clients
 from fastworker.runner.assignment import Route
 from fastworker.runner.asyncio_loop import AsyncioThread, run_asyncio
+from fastworker.runner.blocked import LoopWatch
 from fastworker.runner.board import Board, Cells
 from fastworker.runner.channel import Channel
 from fastworker.runner.reactor import Finish, Reactor, Start
@@ -16,6 +17,7 @@ from fastworker.runner.service import RunnerService
 from fastworker.runner.stopping import limits_of
 from fastworker.runner.threads import ThreadCrew
 from fastworker.runner.trio_loop import TrioThread, run_trio
+from fastworker.runner.watchdog import Watchdog
 from fastworker.tasks import Runtime, TaskDefinition
 from fastworker.tasks.definitions import ASYNC_POOL
 from fastworker.wire.messages import RunnerReady
@@ -108,11 +110,13 @@ def run_service(
     limits: RunnerLimits,
     pid: int,
     board: Cells,
+    watchdog: Watchdog,
 ) -> None:
     """Serve the channel from this thread until `RunnerStop` and the end of all that runs.
 
     Args:
         board: shared with the subworker, see `fastworker.runner.board`.
+        watchdog: looks after the loops of this runner.
     """
     routes = Routes({each.name: each for each in definitions}, default_runtime, board=board)
 
@@ -124,16 +128,20 @@ def run_service(
             find_route=routes.find,
             on_relay=lambda message: relays.take(message),
             board=Board(board),
+            attention=watchdog.attention,
         )
         relays = Relays(service)
         serve_clients(service, relays)
         crew = ThreadCrew(limit=limits.threads, finish=service.finish_from_thread)
         starts = {default_runtime: new_starter(service.finish)}
+        loops = [LoopWatch(default_runtime, reactor.post)]
         other = routes.other_runtime_needed
         if other is not None:
-            thread = TrioThread if other == "trio" else AsyncioThread
-            starts[other] = thread(service.finish_from_thread).start
+            thread = (TrioThread if other == "trio" else AsyncioThread)(service.finish_from_thread)
+            starts[other] = thread.start
+            loops.append(LoopWatch(other, thread.post))
         routes.use(starts, crew.start)
+        watchdog.attend(service.running, loops)
         service.tell(RunnerReady(pid=pid, tasks=routes.rows()))
         return service.on_readable
 

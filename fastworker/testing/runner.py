@@ -6,7 +6,7 @@ Usually one; one more for jobs that must run alone. Clients inside jobs go throu
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from random import Random
 from typing import Final
@@ -15,9 +15,11 @@ import trio
 
 from fastworker.client import current
 from fastworker.client.ambient import set_job_context, set_transport_opener, set_wait_hooks
+from fastworker.errors import InternalError
 from fastworker.runner.ambient import RelayedTransport, Relays
 from fastworker.runner.board import Board
 from fastworker.runner.context import current_job, current_lease
+from fastworker.runner.inspection import Jobs, stacks_of
 from fastworker.runner.service import RunnerService
 from fastworker.runner.wiring import Routes, RunnerLimits
 from fastworker.tasks import Runtime, TaskDefinition
@@ -25,8 +27,9 @@ from fastworker.testing.clock import ClusterClock
 from fastworker.testing.options import ClusterOptions
 from fastworker.testing.starters import OpenStarters
 from fastworker.wire.codec import decode, encode
-from fastworker.wire.messages import Message, RunnerReady
+from fastworker.wire.messages import LoopBlocked, Message, RunnerReady, Stacks
 from fastworker.worker.board import started_tokens
+from fastworker.worker.control import texts_of
 from fastworker.worker.runner_handle import RunnerGone
 
 BOARD_PLACES: Final = 4096
@@ -70,6 +73,7 @@ class InProcessRunner:
         self._say, self._said = trio.open_memory_channel[bytes](MAX_UNREAD_FRAMES)
         self._attempts: trio.Nursery | None = None
         self._on_readable: Callable[[], None] | None = None
+        self._running: Jobs = list
         self._killed = False
         self._started_when_killed: frozenset[int] | None = None
         self._stopping = False
@@ -94,6 +98,7 @@ class InProcessRunner:
             ):
                 routes.use(starters.by_runtime, starters.function)
                 self._on_readable = service.on_readable
+                self._running = service.running
                 service.tell(RunnerReady(pid=self.pid, tasks=routes.rows()))
                 task_status.started()
                 try:
@@ -133,6 +138,19 @@ class InProcessRunner:
     def started_tokens(self) -> frozenset[int] | None:
         """See `RunnerHandle.started_tokens`."""
         return self._started_when_killed if self._killed else started_tokens(self.cells)
+
+    async def inspect(self, tokens: Collection[int] | None, *, with_stacks: bool) -> Stacks | None:
+        """See `RunnerHandle.inspect`."""
+        return Stacks(0, stacks_of(self._running(), tokens, with_text=with_stacks))
+
+    async def stacks(self, tokens: Collection[int]) -> dict[int, str]:
+        """See `RunnerHandle.stacks`."""
+        return texts_of(tokens, await self.inspect(tokens, with_stacks=True), pid=self.pid)
+
+    async def wait_blocked(self) -> LoopBlocked:
+        """See `RunnerHandle.wait_blocked`: a loop of a test is not watched."""
+        await trio.sleep_forever()
+        raise InternalError("slept for ever, and woke up")
 
     def kill(self) -> None:
         """Cancel all that runs, and hear nothing more of it. A second call does nothing."""

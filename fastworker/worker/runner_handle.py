@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from fastworker.errors import FastWorkerError
-from fastworker.wire.messages import Message
+from fastworker.wire.messages import LoopBlocked, Message, Stacks
 
 
 class RunnerGone(FastWorkerError):
@@ -45,6 +45,22 @@ class RunnerHandle(Protocol):
     def started_tokens(self) -> Collection[int] | None:
         """Lease tokens of the jobs whose code has begun and whose end has not left the runner;
         None: it is not known, and any may have. For a runner that has ended."""
+        ...
+
+    async def inspect(self, tokens: Collection[int] | None, *, with_stacks: bool) -> Stacks | None:
+        """What these attempts (None: all) are doing just now, whatever the loops of the runner do.
+
+        Those that do not run are left out. None: it has not answered within about a second.
+        """
+        ...
+
+    async def stacks(self, tokens: Collection[int]) -> dict[int, str]:
+        """Where each of these attempts is, as text; or why that is not known. Within about a
+        second."""
+        ...
+
+    async def wait_blocked(self) -> LoopBlocked:
+        """Wait for the next report that one of its event loops does not turn, or turns again."""
         ...
 
     def kill(self) -> None:

@@ -1,8 +1,8 @@
 """A runner as a child process, in a session of its own, on two socketpairs.
 
-Frames on the data channel: a 4-byte big-endian length and as many bytes. The control channel
-carries nothing to speak of; that it ends tells the runner that its subworker is gone, however
-that happened, and the runner then ends its own process group.
+Frames on both channels: a 4-byte big-endian length and as many bytes. That the control channel
+ends tells the runner that its subworker is gone, however that happened, and the runner then ends
+its own process group; what else it carries is in `fastworker.worker.control`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import trio
 
 from fastworker.errors import ProtocolError
 from fastworker.wire.codec import MAX_FRAME_BYTES, decode, encode
-from fastworker.wire.messages import Assign, Message, Relay
+from fastworker.wire.messages import Assign, LoopBlocked, Message, Relay, Stacks
 from fastworker.worker.board import open_board, read_board
+from fastworker.worker.control import ControlChannel, texts_of
 from fastworker.worker.runner_handle import RunnerGone
 from fastworker.worker.settings import SubworkerSettings
 
@@ -47,10 +48,15 @@ class RunnerProcess:
     """`RunnerHandle` of a child process; made by `open_runner_process`."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], data: trio.SocketStream, board: mmap.mmap
+        self,
+        process: subprocess.Popen[bytes],
+        data: trio.SocketStream,
+        control: ControlChannel,
+        board: mmap.mmap,
     ) -> None:
         self._process = process
         self._data = data
+        self._control = control
         self._board = board
         self._outbox: list[Message] = []
         self._waiting = trio.Event()
@@ -93,6 +99,19 @@ class RunnerProcess:
     def started_tokens(self) -> Collection[int] | None:
         """See `RunnerHandle.started_tokens`."""
         return read_board(self._board)
+
+    async def inspect(self, tokens: Collection[int] | None, *, with_stacks: bool) -> Stacks | None:
+        """See `RunnerHandle.inspect`."""
+        return await self._control.ask(tokens, with_stacks=with_stacks)
+
+    async def stacks(self, tokens: Collection[int]) -> dict[int, str]:
+        """See `RunnerHandle.stacks`."""
+        answer = await self._control.ask(tokens, with_stacks=True)
+        return texts_of(tokens, answer, pid=self.pid)
+
+    async def wait_blocked(self) -> LoopBlocked:
+        """See `RunnerHandle.wait_blocked`."""
+        return await self._control.wait_blocked()
 
     def kill(self) -> None:
         """SIGKILL its process group."""
@@ -203,9 +222,9 @@ async def open_runner_process(
     """
     data, its_data = socket.socketpair()
     control, its_control = socket.socketpair()
-    with control, its_control, its_data, open_board() as (board, its_board):
+    with its_control, its_data, open_board() as (board, its_board):
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(data))
-        async with stream:
+        async with stream, ControlChannel(control) as channel:
             descriptors = (its_data.fileno(), its_control.fileno(), its_board)
             command = runner_command(
                 settings,
@@ -217,10 +236,11 @@ async def open_runner_process(
             process = await trio.to_thread.run_sync(_spawn, command, descriptors)
             its_data.close()
             its_control.close()
-            runner = RunnerProcess(process, stream, board)
+            runner = RunnerProcess(process, stream, channel, board)
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(runner.write_forever)
+                    nursery.start_soon(channel.read_forever)
                     yield runner
                     nursery.cancel_scope.cancel()
             finally:

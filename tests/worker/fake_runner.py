@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import trio
 
-from fastworker.wire.messages import Message, RunnerReady
+from fastworker.wire.messages import LoopBlocked, Message, RunnerReady, Stacks
+from fastworker.worker.control import texts_of
 from fastworker.worker.runner_handle import RunnerGone
 
 _M = TypeVar("_M", bound=Message)
@@ -23,6 +24,9 @@ class FakeRunner:
         self.killed = False
         self.started: frozenset[int] | None = None
         """Tokens on its board."""
+        self.says_of_jobs: Stacks | None = None
+        """Its answer to `inspect`; None: it is silent."""
+        self.blocked, self._blocked = trio.open_memory_channel[LoopBlocked](math.inf)
         self._ended = trio.Event()
         self._how = ""
         self._told_send, self._told = trio.open_memory_channel[Message](math.inf)
@@ -45,6 +49,15 @@ class FakeRunner:
 
     def started_tokens(self) -> frozenset[int] | None:
         return self.started
+
+    async def inspect(self, tokens: Collection[int] | None, *, with_stacks: bool) -> Stacks | None:
+        return self.says_of_jobs
+
+    async def stacks(self, tokens: Collection[int]) -> dict[int, str]:
+        return texts_of(tokens, self.says_of_jobs, pid=self.pid)
+
+    async def wait_blocked(self) -> LoopBlocked:
+        return await self._blocked.receive()
 
     def kill(self) -> None:
         if not self._ended.is_set():
