@@ -170,7 +170,7 @@ class Listener:
                 )
                 chosen = SUBPROTOCOL if SUBPROTOCOL in request.proposed_subprotocols else None
                 connection = await request.accept(subprotocol=chosen)
-            frames = WebSocketFrames(connection)
+            frames = WebSocketFrames(connection, stream)
             guarded.closed = frames.closed
             ended_well = False
             try:
@@ -204,7 +204,7 @@ class Listener:
         except trio.TooSlowError:
             await frames.aclose(CLOSE_SILENT, "no handshake in time")
             raise PeerSilent("it did not finish the handshake in time") from None
-        link = Link(frames, name=peer)
+        link = Link(frames, name=peer, cork=self._plane.roster.cork)
         async with trio.open_nursery() as nursery:
             link.on_overflow = nursery.cancel_scope.cancel
             nursery.start_soon(_write, link)

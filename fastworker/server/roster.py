@@ -27,7 +27,7 @@ from fastworker.errors import InternalError
 from fastworker.server.answers import Origin
 from fastworker.server.columns import assign_message, finished_messages
 from fastworker.server.manage import PauseOrigin
-from fastworker.transport.link import Link
+from fastworker.transport.link import Cork, Link
 from fastworker.wire.messages import (
     Cancelled,
     Gone,
@@ -98,6 +98,8 @@ class ConnectedRoster:
         self._lease_seconds = lease_seconds
         self._wall = wall
         self._watchers: dict[bytes, list[Watcher]] = {}
+        self.cork = Cork()
+        """Of all links of this control plane."""
         self.subworkers: dict[bytes, Link] = {}
         """Those whose registration has been answered: only they are sent anything."""
         self.registering: dict[object, Link] = {}
@@ -122,9 +124,10 @@ class ConnectedRoster:
             look(dispatcher)
 
     def carry_out(self, commands: Sequence[Command]) -> None:
-        """Do what the core decided, in its order."""
-        for command in commands:
-            self._carry_out(command)
+        """Do what the core decided, in its order; what is said leaves at once."""
+        with self.cork:
+            for command in commands:
+                self._carry_out(command)
 
     def _carry_out(self, command: Command) -> None:
         match command:

@@ -24,6 +24,9 @@ class MemoryFrames:
         self._sender = sender
         self._receiver = receiver
 
+    def send_frame_nowait(self, frame: bytes) -> bool:
+        return False
+
     async def send_frame(self, frame: bytes) -> None:
         """Send a frame; waits while the other end does not read.
 

@@ -78,7 +78,7 @@ async def open_link(
                 # The library leaves the socket open if the peer has closed first.
                 closing.push_async_callback(trio.aclose_forcefully, stream)
                 websocket = await _open_websocket(nursery, stream, address)
-                link = _start_link(nursery, WebSocketFrames(websocket), str(address))
+                link = _start_link(nursery, WebSocketFrames(websocket, stream), str(address))
                 welcome = await _shake_hands(link, DialerHandshake(role, token, os.urandom, agent))
             standing = True
             try:
@@ -115,7 +115,7 @@ async def open_frames(
         stream = await _open_stream(address, tls)
         # The library leaves the socket open if the peer has closed first.
         closing.push_async_callback(trio.aclose_forcefully, stream)
-        frames = WebSocketFrames(await _open_websocket(nursery, stream, address))
+        frames = WebSocketFrames(await _open_websocket(nursery, stream, address), stream)
         try:
             yield frames
         finally:

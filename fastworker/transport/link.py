@@ -9,7 +9,9 @@ not read must hold nobody up. What has to be read first is waited for with `Link
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable
+from types import TracebackType
 from typing import Protocol
 
 import trio
@@ -42,6 +44,10 @@ class FrameStream(Protocol):
 
     async def send_frame(self, frame: bytes) -> None: ...
 
+    def send_frame_nowait(self, frame: bytes) -> bool:
+        """Send a frame if that takes no waiting; False: it was not sent, not even in part."""
+        ...
+
     async def receive_frame(self) -> bytes:
         """The next frame.
 
@@ -53,14 +59,55 @@ class FrameStream(Protocol):
     async def aclose(self, code: int = 1000, reason: str = "") -> None: ...
 
 
-class Link:
-    """Messages over a `FrameStream`. Run `write_forever` in the nursery of the connection."""
+class Cork:
+    """A block inside which links only gather; at its end each writes what it has, at once.
 
-    def __init__(self, stream: FrameStream, *, name: str = "peer") -> None:
+    A message then is on its way without two turns of the event loop for its link's writer, which
+    cost an idle system more than the message does (docs/decisions/0006-throughput-trial.md). One
+    cork serves any number of links; blocks are not nested.
+    """
+
+    def __init__(self) -> None:
+        self._gathering: dict[Link, None] | None = None
+
+    def __enter__(self) -> None:
+        self._gathering = {}
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        links, self._gathering = self._gathering, None
+        for link in links or ():
+            link.write_now()
+
+    def holds(self, link: Link) -> bool:
+        """Whether a block is open, which ``link`` then belongs to."""
+        if self._gathering is None:
+            return False
+        self._gathering[link] = None
+        return True
+
+
+class Link:
+    """Messages over a `FrameStream`. Run `write_forever` in the nursery of the connection.
+
+    Args:
+        cork: shared by links that one task sends to; each has its own if none is given.
+    """
+
+    def __init__(
+        self, stream: FrameStream, *, name: str = "peer", cork: Cork | None = None
+    ) -> None:
         self.name = name
+        self.cork = Cork() if cork is None else cork
         self._stream = stream
         self._urgent: list[Message] = []
         self._outbox: list[Message] = []
+        self._frames = deque[bytes]()
+        """Made of messages, and not yet sent: what follows comes after them."""
         self._waiting = trio.Event()
         self._eager = False
         self._flushed = trio.Event()
@@ -88,7 +135,20 @@ class Link:
         (self._urgent if urgent else self._outbox).append(message)
         if len(self._outbox) > MAX_OUTBOX_MESSAGES:
             self.shut()
-        self._waiting.set()
+        if not self.cork.holds(self):
+            self._waiting.set()
+
+    def write_now(self) -> None:
+        """Write what is queued as far as that takes no waiting; the writer does the rest."""
+        if self._eager and not self._sending and not self._closed:
+            self._frames += self._next_frames()
+            frames = self._frames
+            while frames and self._stream.send_frame_nowait(frames[0]):
+                frames.popleft()
+        if self._is_owing:
+            self._waiting.set()
+        else:
+            self._eager = False
 
     async def receive(self) -> list[Message]:
         """The messages of the next whole frame.
@@ -119,8 +179,8 @@ class Link:
             while not self._closed:
                 await self._wait_for_messages()
                 self._sending = True
-                while self._urgent or self._outbox:
-                    await self._send_batch()
+                while self._is_owing:
+                    await self._send_some()
                 self._sending = False
                 self._flushed.set()
                 self._flushed = trio.Event()
@@ -142,16 +202,26 @@ class Link:
     def _must_send(self) -> bool:
         return self._eager or self._closed
 
-    async def _send_batch(self) -> None:
+    @property
+    def _is_owing(self) -> bool:
+        return bool(self._frames or self._urgent or self._outbox)
+
+    async def _send_some(self) -> None:
+        if not self._frames:
+            self._frames += self._next_frames()
+        with trio.fail_after(WRITE_TIMEOUT_SECONDS):
+            while self._frames:
+                await self._stream.send_frame(self._frames.popleft())
+
+    def _next_frames(self) -> list[bytes]:
+        """What waits, as frames: one, or the pieces of a large one; at most one batch."""
         batch = self._urgent[:MESSAGES_PER_FRAME]
         del self._urgent[:MESSAGES_PER_FRAME]
         room = MESSAGES_PER_FRAME - len(batch)
         if room > 0:
             batch += self._outbox[:room]
             del self._outbox[:room]
-        with trio.fail_after(WRITE_TIMEOUT_SECONDS):
-            for frame in pack(batch, transfers=self._transfers):
-                await self._stream.send_frame(frame)
+        return list(pack(batch, transfers=self._transfers)) if batch else []
 
     def shut(self) -> None:
         """End the connection without waiting; its nursery is told through ``on_overflow``."""
@@ -165,7 +235,7 @@ class Link:
         self._eager = True
         self._waiting.set()
         with trio.move_on_after(seconds):
-            while (self._urgent or self._outbox or self._sending) and not self._closed:
+            while (self._is_owing or self._sending) and not self._closed:
                 await self._flushed.wait()
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:

@@ -5,10 +5,12 @@ Used by both ends. Nothing above this file knows which WebSocket library carries
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
+from wsproto.events import BytesMessage
 from wsproto.utilities import LocalProtocolError
 
 from fastworker.errors import ProtocolError
@@ -27,15 +29,27 @@ CLOSE_SECONDS: Final = 2.0
 """How long the closing handshake may take before the socket is simply closed."""
 
 
+NOWAIT_BYTES: Final = 8 * 1024
+"""Frames up to this size may be written without waiting: a socket takes so little whole or not at
+all. An idle system sends no larger ones; for those a turn of the loop is cheap."""
+
+
 class TextMessage(ProtocolError):
     """The peer sent text; the connection is closed with the WebSocket's own code for that."""
 
 
 class WebSocketFrames:
-    """Frames over ``connection``; whoever opened the connection runs its nursery."""
+    """Frames over ``connection``; whoever opened the connection runs its nursery.
 
-    def __init__(self, connection: WebSocketConnection) -> None:
+    Args:
+        stream: what carries it; a plain socket can be written to without waiting.
+    """
+
+    def __init__(
+        self, connection: WebSocketConnection, stream: trio.abc.Stream | None = None
+    ) -> None:
         self._connection = connection
+        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._torn = False
         """A frame was left in the middle: nothing more can be said on this connection."""
 
@@ -45,6 +59,8 @@ class WebSocketFrames:
         Raises:
             LinkClosed: the connection has ended.
         """
+        if self._torn:
+            raise LinkClosed("the connection broke in the middle of a frame")
         try:
             await self._connection.send_message(frame)
         except (ConnectionClosed, LocalProtocolError) as closed:
@@ -52,6 +68,31 @@ class WebSocketFrames:
         except trio.Cancelled:
             self._torn = True
             raise
+
+    def send_frame_nowait(self, frame: bytes) -> bool:
+        """Write a small frame into the socket, past the library's lock and the checkpoints of its
+        stream, if nobody is sending; False: it was not sent.
+
+        The library has no public way for this; what is used of its inside is its state machine,
+        the lock around its writes and its reason for closing.
+        """
+        connection = self._connection
+        if (
+            self._socket is None
+            or self._torn
+            or len(frame) > NOWAIT_BYTES
+            or connection._stream_lock.locked()
+            or connection._close_reason is not None
+        ):
+            return False
+        try:
+            data = connection._wsproto.send(BytesMessage(data=frame))
+            sent = os.write(self._socket.fileno(), data)
+        except (LocalProtocolError, OSError):
+            return False
+        # Not seen to happen with so little. Nothing sensible can follow half a frame.
+        self._torn = sent < len(data)
+        return True
 
     async def receive_frame(self) -> bytes:
         """The next binary message.

@@ -59,6 +59,9 @@ class RunnerProcess:
         self._control = control
         self._board = board
         self._outbox: list[Message] = []
+        self._unsent = b""
+        """The rest of a frame that the channel had no room for."""
+        self._writing = False
         self._waiting = trio.Event()
         self._received = bytearray()
         self._exit_lock = trio.Lock()
@@ -69,9 +72,12 @@ class RunnerProcess:
         return self._process.pid
 
     def send(self, message: Message) -> None:
-        """Queue a message; what is queued leaves as few frames as possible."""
+        """Send a message at once if the channel has room, else with the frames that wait."""
         self._outbox.append(message)
-        self._waiting.set()
+        if not self._writing and not self._unsent:
+            self._write_now()
+        if self._unsent or self._outbox:
+            self._waiting.set()
 
     async def receive(self) -> list[Message]:
         """The messages of the next frame. Raises as `RunnerHandle.receive` says."""
@@ -125,9 +131,25 @@ class RunnerProcess:
             while True:
                 await self._waiting.wait()
                 self._waiting = trio.Event()
-                while self._outbox:
-                    frame = encode(self._next_batch())
-                    await self._data.send_all(len(frame).to_bytes(_LENGTH_BYTES, "big") + frame)
+                self._writing = True
+                while self._unsent or self._outbox:
+                    data, self._unsent = self._unsent or self._framed_batch(), b""
+                    await self._data.send_all(data)
+                self._writing = False
+
+    def _write_now(self) -> None:
+        """Without the turns of the loop that the writer takes; it does what is left over."""
+        data = self._framed_batch()
+        try:
+            sent = os.write(self._data.socket.fileno(), data)
+        except OSError:
+            # Full, or gone, which the writer finds out, too.
+            sent = 0
+        self._unsent = data[sent:]
+
+    def _framed_batch(self) -> bytes:
+        frame = encode(self._next_batch())
+        return len(frame).to_bytes(_LENGTH_BYTES, "big") + frame
 
     def _next_batch(self) -> list[Message]:
         count = weight = 0

@@ -148,8 +148,9 @@ class Switchboard:
             await self._outcome_waits.wait()
             self._outcome_waits = trio.Event()
             if self._link is not None:
-                for message in self._outcomes.next_messages():
-                    self._link.send(message)
+                with self._link.cork:
+                    for message in self._outcomes.next_messages():
+                        self._link.send(message)
 
     async def hand_over_forever(self) -> None:
         """Give runners more as room appears, but first take what the control plane has sent.

@@ -120,6 +120,9 @@ class End:
         self._sends = sends
         self._receives = receives
 
+    def send_frame_nowait(self, frame: bytes) -> bool:
+        return False
+
     async def send_frame(self, frame: bytes) -> None:
         """See `FrameStream`."""
         await self._sends.send(frame)

@@ -17,6 +17,9 @@ class Sink:
     def __init__(self) -> None:
         self.frames: list[list[Message]] = []
 
+    def send_frame_nowait(self, frame: bytes) -> bool:
+        return False
+
     async def send_frame(self, frame: bytes) -> None:
         await trio.lowlevel.checkpoint()
         self.frames.append(decode(frame))

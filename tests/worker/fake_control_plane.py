@@ -29,6 +29,9 @@ class MemoryFrames:
         self._outgoing = outgoing
         self._incoming = incoming
 
+    def send_frame_nowait(self, frame: bytes) -> bool:
+        return False
+
     async def send_frame(self, frame: bytes) -> None:
         try:
             await self._outgoing.send(frame)
