@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fastworker.core.ids import id_bytes
 from fastworker.core.keys import check_key, check_window
@@ -16,6 +16,9 @@ MAX_SECONDS: Final = 100 * 366 * 86_400
 """A hundred years: whatever is longer is a mistake of units, and may not fit into a moment."""
 
 ON_LOST: Final = ("retry", "fail")
+
+SCOPE: Final = "scope"
+"""As a deadline: that of the caller's own cancel scopes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,15 @@ class CallOptions:
         idempotency_key: 1 to 200 characters; while it holds, there is one job of the task for it.
         idempotency_window: seconds or a timedelta, 1 second to 30 days, for which the key holds
             at least; None: a day.
+        deadline: seconds, a timedelta or an aware datetime, after which the job is not started and,
+            if it runs, stopped; ``"scope"``: the deadline of the caller's own cancel scopes. It
+            holds for the jobs that this one submits, too.
+        timeout: seconds or a timedelta that an attempt's code may run; None: as its task says.
+        grace: seconds or a timedelta from being told to stop to being stopped by force; None: as
+            its task says.
+        detached: the job is not cancelled with the one that submits it; its deadline is its own.
+        owned: seconds or a timedelta: it is cancelled once its client has been gone for so long;
+            None: it stays.
 
     Raises:
         InvalidOption: a value an option cannot have; the option is named.
@@ -55,6 +67,11 @@ class CallOptions:
     callback_data: Any = None
     idempotency_key: str | None = None
     idempotency_window: float | timedelta | None = None
+    deadline: float | timedelta | datetime | Literal["scope"] | None = None
+    timeout: float | timedelta | None = None
+    grace: float | timedelta | None = None
+    detached: bool = False
+    owned: float | timedelta | None = None
 
     def __post_init__(self) -> None:
         if self.priority is not None:
@@ -67,6 +84,7 @@ class CallOptions:
             _check_expires(self.expires)
         if self.queue is not None:
             check_name("queue", self.queue)
+        self._check_limits()
         if self.task_id is not None:
             id_bytes(self.task_id)
         if self.callback is not None:
@@ -86,6 +104,17 @@ class CallOptions:
                     "idempotency_window says how long a key holds; give an idempotency_key too"
                 )
 
+    def _check_limits(self) -> None:
+        if isinstance(self.deadline, datetime):
+            _check_moment("deadline", self.deadline)
+        elif self.deadline is not None and self.deadline != SCOPE:
+            _check_length("deadline", self.deadline)
+        for option in ("timeout", "grace", "owned"):
+            length = getattr(self, option)
+            if length is not None:
+                _check_length(option, length)
+        check_flag("detached", self.detached)
+
     def ready_at(self, now: float) -> float | None:
         """The moment before which the job must not start (wall seconds), or None: at once."""
         if self.countdown is not None:
@@ -100,6 +129,23 @@ class CallOptions:
         if isinstance(self.expires, datetime):
             return self.expires.timestamp()
         return now + _seconds_of(self.expires)
+
+    def seconds(self, option: Literal["timeout", "grace", "owned"]) -> float | None:
+        """One of the lengths of time in seconds."""
+        length = getattr(self, option)
+        return None if length is None else float(_seconds_of(length))
+
+    def deadline_in(self, now: float) -> float | None:
+        """Seconds until the deadline, negative once it has passed; None: none is given here.
+
+        Args:
+            now: wall seconds.
+        """
+        if self.deadline is None or self.deadline == SCOPE:
+            return None
+        if isinstance(self.deadline, datetime):
+            return self.deadline.timestamp() - now
+        return float(_seconds_of(self.deadline))
 
 
 def window_seconds(window: object) -> float | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final, NamedTuple, TypeAlias
+
+import anyio
 
 from fastworker.client.ambient import wall_seconds
 from fastworker.client.offers import Offered
@@ -16,7 +19,7 @@ from fastworker.core.keys import check_key
 from fastworker.core.names import check_name
 from fastworker.core.records import DEFAULT_OPTIONS, DEFAULT_QUEUE, JobOptions, TaskPriority
 from fastworker.errors import CallerError, InvalidOption
-from fastworker.options import DEFAULT_CALL, CallOptions, window_seconds
+from fastworker.options import DEFAULT_CALL, SCOPE, CallOptions, window_seconds
 from fastworker.tasks import AsyncTask, Task, TaskDefinition, registry
 from fastworker.tasks.signatures import Parameters, check_arguments
 from fastworker.wire.addresses import parse_address
@@ -183,7 +186,17 @@ def _jobs(ids: list[bytes], payloads: list[bytes], specs: list[Spec], options: C
         expires_at=None if expires_at is None else [expires_at] * len(ids),
         keys=None if key is None else [key],
         key_seconds=None if key is None else window_seconds(options.idempotency_window),
+        deadlines=_deadlines(options, wall, len(ids)),
     )
+
+
+def _deadlines(options: CallOptions, wall: float, count: int) -> list[float | None] | None:
+    """The deadline of every job by this event loop's clock, which no change of the date moves."""
+    if options.deadline == SCOPE:
+        moment = anyio.current_effective_deadline()
+        return None if moment == math.inf else [moment] * count
+    seconds = options.deadline_in(wall)
+    return None if seconds is None else [anyio.current_time() + seconds] * count
 
 
 def _with_keys(jobs: Jobs, given: Keys) -> Jobs:
@@ -203,6 +216,7 @@ def jobs_of_calls(calls: Iterable[Call], offered: Offered, given: Keys | None = 
     which = [specs.setdefault(one.specs[0], len(specs)) for one in ones]
     ready_at = [None if one.ready_at is None else one.ready_at[0] for one in ones]
     expires_at = [None if one.expires_at is None else one.expires_at[0] for one in ones]
+    deadlines = [None if one.deadlines is None else one.deadlines[0] for one in ones]
     if given is not None and any(one.keys is not None for one in ones):
         raise InvalidOption("keys are given twice: in the options of a call, and in keys=[…]")
     keys = [None if one.keys is None else one.keys[0] for one in ones]
@@ -218,6 +232,7 @@ def jobs_of_calls(calls: Iterable[Call], offered: Offered, given: Keys | None = 
         expires_at=expires_at if any(at is not None for at in expires_at) else None,
         keys=keys if windows else None,
         key_seconds=windows.pop() if windows else None,
+        deadlines=deadlines if any(at is not None for at in deadlines) else None,
     )
     return jobs if given is None else _with_keys(jobs, given)
 
@@ -296,14 +311,20 @@ def _spec(target: _Target, options: CallOptions) -> Spec:
 
 def _job_options(options: CallOptions) -> JobOptions:
     callback, data = options.callback, options.callback_data
-    if callback is None and options.keep_result and options.on_lost == DEFAULT_OPTIONS.on_lost:
+    if options is DEFAULT_CALL:
         return DEFAULT_OPTIONS
     found = JobOptions(
         keep_result=options.keep_result,
         on_lost=options.on_lost,
         callback=None if callback is None else _callback(callback),
         callback_data=None if data is None else seal_value(data, what="callback_data"),
+        timeout=options.seconds("timeout"),
+        grace=options.seconds("grace"),
+        detached=options.detached,
+        owned=options.seconds("owned"),
     )
+    if found == DEFAULT_OPTIONS:
+        return DEFAULT_OPTIONS
     options_to_map(found)  # checks every value, here where the caller can see it
     return found
 

@@ -42,6 +42,7 @@ class Desk:
             limit_bytes=outbox_bytes,
             numbers=numbers,
             group_ids=lambda: os.urandom(ID_BYTES),
+            now=anyio.current_time,
         )
         self.requests = Requests(numbers)
         self.watches = watches

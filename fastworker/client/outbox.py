@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from fastworker.client.submissions import Jobs, Refusal, Spec, Stage, Submission
@@ -43,6 +43,7 @@ class Outbox:
         limit_jobs, limit_bytes: how much may wait; a single submission always fits when empty.
         numbers: request numbers, shared with all other requests of the connection.
         group_ids: makes 16 random bytes.
+        now: the clock of deadlines, in monotonic seconds.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class Outbox:
         limit_bytes: int,
         numbers: Iterator[int],
         group_ids: Callable[[], bytes],
+        now: Callable[[], float],
     ) -> None:
         self._limit_jobs = limit_jobs
         self._limit_bytes = limit_bytes
         self._numbers = numbers
         self._group_ids = group_ids
+        self._now = now
         self._order = itertools.count()
         self._jobs = 0
         self._bytes = 0
@@ -164,7 +167,13 @@ class Outbox:
             parent_token=token,
             keys=jobs.keys,
             key_seconds=jobs.key_seconds,
+            deadline_in=None if jobs.deadlines is None else self._remaining(jobs.deadlines),
         )
+
+    def _remaining(self, deadlines: Sequence[float | None]) -> list[float | None]:
+        """Seconds from now on: what has been spent in here is gone."""
+        now = self._now()
+        return [None if moment is None else max(0.0, moment - now) for moment in deadlines]
 
     def connection_lost(self) -> None:
         """Everything in flight goes back to the front, to be sent again in order."""
@@ -293,6 +302,7 @@ def _merged(rows: list[Submission]) -> Jobs:
     ready_at = [row.jobs.ready_at[0] if row.jobs.ready_at else None for row in rows]
     expires_at = [row.jobs.expires_at[0] if row.jobs.expires_at else None for row in rows]
     keyed = any(row.jobs.keys for row in rows)
+    deadlines = [row.jobs.deadlines[0] if row.jobs.deadlines else None for row in rows]
     return Jobs(
         ids=[row.jobs.ids[0] for row in rows],
         payloads=[row.jobs.payloads[0] for row in rows],
@@ -302,6 +312,7 @@ def _merged(rows: list[Submission]) -> Jobs:
         expires_at=expires_at if any(at is not None for at in expires_at) else None,
         keys=[row.jobs.keys[0] if row.jobs.keys else None for row in rows] if keyed else None,
         key_seconds=rows[0].jobs.key_seconds,
+        deadlines=deadlines if any(at is not None for at in deadlines) else None,
     )
 
 
@@ -321,6 +332,7 @@ def _cut(jobs: Jobs, first: int, end: int) -> Jobs:
         expires_at=None if jobs.expires_at is None else jobs.expires_at[first:end],
         keys=None if jobs.keys is None else jobs.keys[first:end],
         key_seconds=jobs.key_seconds,
+        deadlines=None if jobs.deadlines is None else jobs.deadlines[first:end],
     )
 
 

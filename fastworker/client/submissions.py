@@ -41,6 +41,8 @@ class Jobs(NamedTuple):
     keys: list[str | None] | None = None
     key_seconds: float | None = None
     """How long the keys hold; None: a day."""
+    deadlines: list[float | None] | None = None
+    """Of the jobs, in monotonic seconds."""
 
 
 class Stage(enum.Enum):

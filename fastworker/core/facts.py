@@ -49,6 +49,8 @@ class Submission:
     keys: Sequence[str | None] | None = None
     """Idempotency keys."""
     key_seconds: float = 86_400.0
+    deadlines: Sequence[float | None] | None = None
+    """Wall seconds, beside those in the options of the specs: the earlier one holds."""
     replays: Sequence[int] | None = None
     """Job keys of the dead letters that these jobs repeat."""
 

@@ -6,13 +6,22 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from fastworker.core.commands import AnswerSubmission, Refusal
+from fastworker.core.deadlines import Deadlines
 from fastworker.core.endings import end_job
 from fastworker.core.facts import Spec, Submission
 from fastworker.core.keys import digest_of
 from fastworker.core.lanes import LaneDraft
 from fastworker.core.memory import Draft
 from fastworker.core.questions import Known, KnownJob, KnownKey
-from fastworker.core.records import FinishRow, JobRow, KeyRow, LaneKey, Now, TaskStatus
+from fastworker.core.records import (
+    FinishRow,
+    JobOptions,
+    JobRow,
+    KeyRow,
+    LaneKey,
+    Now,
+    TaskStatus,
+)
 
 _QUEUED = TaskStatus.QUEUED
 _SCHEDULED = TaskStatus.SCHEDULED
@@ -53,20 +62,24 @@ def accept_submission(draft: Draft, fact: Submission, known: Known, now: Now) ->
     draft.room -= len(rows)
     lanes = [_lane_for(draft, spec, fact.tenant) for spec in fact.specs]
     ids, which, ready_at, expires_at = fact.ids, fact.which, fact.ready_at, fact.expires_at
+    deadlines = Deadlines(fact)
     for index in rows:
         job_id = ids[index]
         choice = 0 if which is None else which[index]
         if _is_repeat(draft, job_id, known):
             _answer_repeat(draft, answer, index, fact.specs[choice], known)
             continue
+        options, expiry = deadlines.bound(
+            index, fact.specs[choice].options, None if expires_at is None else expires_at[index]
+        )
         _accept_new(
             draft,
             lanes[choice],
-            fact.specs[choice],
+            options,
             job_id,
             fact.payloads[index],
             None if ready_at is None else ready_at[index],
-            None if expires_at is None else expires_at[index],
+            expiry,
             now,
         )
     if claims is not None:
@@ -274,7 +287,7 @@ def _has_other_arguments(payload: bytes, row: JobRow | None, stored: KnownJob | 
 def _accept_new(
     draft: Draft,
     lane: LaneDraft,
-    spec: Spec,
+    options: JobOptions,
     job_id: bytes,
     payload: bytes,
     ready_at: float | None,
@@ -303,7 +316,7 @@ def _accept_new(
         None,
         0,
         None,
-        spec.options,
+        options,
         payload,
     )
     draft.insert(job)

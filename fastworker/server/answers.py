@@ -110,12 +110,14 @@ class Intake:
         complete: Complete,
         *,
         tenant: str,
+        wall: Callable[[], float],
     ) -> None:
         self._peer = peer
         self._inbox = inbox
         self._send = send
         self._complete = complete
         self._tenant = tenant
+        self._wall = wall
         self._groups: dict[bytes, _Group] = {}
         self._refused: OrderedDict[bytes, CallerError] = OrderedDict()
 
@@ -140,6 +142,7 @@ class Intake:
         for priority, indices in _by_priority(specs, message, len(ids)).items():
             fact = _columns(message, ids, specs, indices)
             fact.tenant = self._tenant
+            fact.deadlines = self._deadlines(message, indices)
             origin = Origin(self._peer, [(answer, indices)])
             fact.origin = origin
             self._offer(fact, origin, priority)
@@ -172,6 +175,14 @@ class Intake:
                 answer.refused.append([index, error.code, str(error), 0.0])
                 bad += 1
         answer.settle(bad)
+
+    def _deadlines(self, message: Submit, indices: Sequence[int]) -> list[float | None] | None:
+        """When the deadlines of jobs are, by the time of day here."""
+        column = message.deadline_in
+        if column is None:
+            return None
+        now = self._wall()
+        return [None if (left := column[index]) is None else now + left for index in indices]
 
     def _offer(self, fact: Submission, origin: Origin, priority: int) -> None:
         try:
@@ -207,6 +218,9 @@ class Intake:
             origin = Origin(self._peer, [])
             fact = Submission(origin, [], [], [], which=[], atomic=True, tenant=self._tenant)
             group = self._groups[group_id] = _Group(total, fact, origin)
+        before = len(group.fact.ids)
+        deadlines = self._deadlines(message, range(len(ids)))
+        group.fact.deadlines = _joined(group.fact.deadlines, deadlines, before, len(ids))
         _append(group.fact, message, ids, specs)
         group.origin.parts.append((answer, range(len(ids))))
         group.size += sum(map(len, message.payloads))

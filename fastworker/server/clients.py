@@ -14,11 +14,12 @@ import trio
 
 from fastworker.core.facts import CancelRequest, WatchRequest
 from fastworker.core.ids import ID_BYTES, split_ids
-from fastworker.core.records import JobOptions
+from fastworker.core.records import DEFAULT_OPTIONS, JobOptions, JobRow
 from fastworker.errors import (
     CallerError,
     FastWorkerError,
     Forbidden,
+    InvalidOption,
     Overloaded,
     ProtocolError,
     Rejected,
@@ -54,8 +55,8 @@ READS_AT_ONCE: Final = 8
 MAX_IDS: Final = 10_000
 """In one request: bounds what the store is asked at once."""
 
-Authority = Callable[[bytes, int], bool]
-"""Whether (job id, token) is a lease this connection speaks for."""
+Authority = Callable[[bytes, int], JobRow | None]
+"""The job of (job id, token), if that is a lease this connection speaks for."""
 
 
 class ClientPeer(Watcher):
@@ -80,10 +81,14 @@ class ClientPeer(Watcher):
         self._host = host
         self._dialled = dialled
         self._authority = authority
-        self._parent: bytes | None = None
+        self._parent: JobRow | None = None
         self._callbacks: dict[str, str | FastWorkerError] = {}
         self.client_id: bytes | None = None
-        self._intake = Intake(self, plane.inbox, send, self._complete, tenant="default")
+        self._intake = Intake(
+            *(self, plane.inbox, send, self._complete),
+            tenant="default",
+            wall=lambda: plane.clock().wall,
+        )
 
     def send(self, message: Message) -> None:
         """Queue a message for this client; nothing happens once it has left."""
@@ -172,29 +177,44 @@ class ClientPeer(Watcher):
             if self._authority is not None:
                 raise Forbidden("a task's submission names no job; it has no authority to submit")
             return
-        token = message.parent_token or 0
-        if self._authority is None or not self._authority(message.parent, token):
+        if self._authority is not None:
+            self._parent = self._authority(message.parent, message.parent_token or 0)
+        if self._parent is None:
             raise Forbidden(
                 "this job no longer holds its lease, so it may not submit in its name; "
                 "another attempt may be running"
             )
-        self._parent = message.parent
 
     def _complete(self, options: JobOptions) -> JobOptions:
-        if options.callback is None:
-            # What only this side may write is never taken from the wire.
-            if options.parent == self._parent and options.callback_token is None:
-                return options
-            return dataclasses.replace(options, parent=self._parent, callback_token=None)
-        if options.callback.startswith("client:"):
-            if self.client_id is None or options.callback != f"client:{self.client_id.hex()}":
+        """Write what only this side may write: it is never taken from the wire."""
+        parent = self._parent
+        if options is DEFAULT_OPTIONS and parent is None:
+            return options
+        bound = None if parent is None or options.detached else parent.options.deadline
+        callback = options.callback
+        return dataclasses.replace(
+            options,
+            parent=None if parent is None else parent.id,
+            deadline=bound,
+            owner=None if options.owned is None else self._owner(),
+            callback=None if callback is None else self._callback(callback),
+            callback_token=None if callback is None else self._token_id,
+        )
+
+    def _owner(self) -> bytes:
+        if self.client_id is None:
+            raise InvalidOption("option owned: this connection has not said which client it is")
+        return self.client_id
+
+    def _callback(self, address: str) -> str:
+        if address.startswith("client:"):
+            if self.client_id is None or address != f"client:{self.client_id.hex()}":
                 raise Forbidden("a callback over a connection goes to the submitter's own only")
-        else:
-            address = self._callbacks.get(options.callback)
-            if isinstance(address, FastWorkerError):
-                raise address
-            options = dataclasses.replace(options, callback=address)
-        return dataclasses.replace(options, callback_token=self._token_id, parent=self._parent)
+            return address
+        found = self._callbacks[address]
+        if isinstance(found, FastWorkerError):
+            raise found
+        return found
 
     async def _resolve_callbacks(self, message: Submit) -> None:
         """Look up, once and for all, the addresses that this submission wants called."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -14,6 +15,7 @@ from fastworker.core.records import (
     TERMINAL,
     Failure,
     FinishRow,
+    JobOptions,
     JobRow,
     LaneKey,
     TaskStatus,
@@ -123,18 +125,27 @@ def assign_message(
         wall: seconds now, from which budgets count.
     """
     specs: list[list[object]] = []
-    numbers: dict[tuple[int, int, int], int] = {}
+    numbers: dict[tuple[int, int, int | JobOptions], int] = {}
     which: list[int] = []
     budget: list[float | None] | None = None
+    remaining: list[float | None] | None = None
     failed = False
     alone: list[int] = []
     for position, (job, pool) in enumerate(jobs):
-        alike = job.lane, pool, id(job.options)
+        options = job.options
+        alike: tuple[int, int, int | JobOptions] = job.lane, pool, id(options)
+        if options.deadline is not None:
+            # It travels in a column of its own, so that deadlines alone make no other specs.
+            if remaining is None:
+                remaining = [None] * len(jobs)
+            remaining[position] = max(0.0, options.deadline - wall)
+            options = dataclasses.replace(options, deadline=None)
+            alike = job.lane, pool, options
         number = numbers.get(alike)
         if number is None:
             number = numbers[alike] = len(specs)
             key = lane_key(job.lane)
-            specs.append([key.task, key.priority, pool, options_to_map(job.options)])
+            specs.append([key.task, key.priority, pool, options_to_map(options)])
         which.append(number)
         if job.expires_at is not None:
             if budget is None:
@@ -152,6 +163,7 @@ def assign_message(
         attempts=[job.attempts for job, _ in jobs],
         which=None if len(specs) == 1 else which,
         budget=budget,
+        remaining=remaining,
         failures=[job.failures for job, _ in jobs] if failed else None,
         alone=alone or None,
     )

@@ -268,7 +268,9 @@ async def _load(
 def _replay_options(plane: Plane, options: JobOptions, replay_of: bytes) -> JobOptions:
     """Those of the old job. A connection that has gone cannot be called again, so a callback
     over one is left out."""
-    found = dataclasses.replace(options, parent=None, replay_of=replay_of)
+    found = dataclasses.replace(
+        options, parent=None, replay_of=replay_of, deadline=None, owned=None, owner=None
+    )
     callback = options.callback
     if callback is not None and callback.startswith("client:"):
         client = callback.removeprefix("client:")

@@ -18,7 +18,7 @@ from fastworker.core.facts import (
 )
 from fastworker.core.ids import split_ids
 from fastworker.core.names import check_name
-from fastworker.core.records import ALL_QUEUES
+from fastworker.core.records import ALL_QUEUES, JobRow
 from fastworker.errors import FastWorkerError, ProtocolError
 from fastworker.server.clients import ClientPeer
 from fastworker.server.columns import outcomes_fact
@@ -195,7 +195,7 @@ class SubworkerPeer:
                 self._reads,
                 token_id=self._token_id,
                 host=self._host,
-                authority=self._holds,
+                authority=self._leased,
             )
         try:
             for inner in decode(message.frame):
@@ -205,9 +205,11 @@ class SubworkerPeer:
             self._close_task(number)
             self._link.send(Relay(number, b"", closed=True))
 
-    def _holds(self, job_id: bytes, token: int) -> bool:
+    def _leased(self, job_id: bytes, token: int) -> JobRow | None:
         job = self._plane.dispatcher.job(job_id)
-        return job is not None and job.token == token and job.session == self._session
+        if job is None or job.token != token or job.session != self._session:
+            return None
+        return job
 
     def _close_task(self, number: int) -> None:
         peer = self._tasks.pop(number, None)

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cast
 
 from fastworker.core.records import TaskPriority
 from fastworker.options import CallOptions
@@ -106,6 +106,11 @@ class _BaseTask(Generic[P, R]):
         callback_data: Any = None,
         idempotency_key: str | None = None,
         idempotency_window: float | timedelta | None = None,
+        deadline: float | timedelta | datetime | Literal["scope"] | None = None,
+        timeout: float | timedelta | None = None,
+        grace: float | timedelta | None = None,
+        detached: bool | None = None,
+        owned: float | timedelta | None = None,
     ) -> BoundOptions[P, R]:
         """Options for calls of this task; what is not given is as the task says.
 
@@ -123,6 +128,13 @@ class _BaseTask(Generic[P, R]):
                 with other arguments it is refused as `Conflict`.
             idempotency_window: seconds or a timedelta for which the key holds at least (1 second
                 to 30 days; a day if not given); it holds until the job's end in any case.
+            deadline: seconds, a timedelta or an aware datetime, after which the job is not started
+                and, if it runs, stopped; ``"scope"``: the deadline of the caller's own cancel
+                scopes (anyio, Trio). The jobs that it submits have to keep it, too.
+            timeout: seconds or a timedelta that an attempt's code may run.
+            grace: seconds or a timedelta from being told to stop to being stopped by force.
+            detached: True: it is not cancelled with the job that submits it.
+            owned: seconds or a timedelta: it is cancelled once its client is gone for so long.
 
         Raises:
             InvalidOption: a value an option cannot have; the option is named.
@@ -140,6 +152,11 @@ class _BaseTask(Generic[P, R]):
             "callback_data": callback_data,
             "idempotency_key": idempotency_key,
             "idempotency_window": idempotency_window,
+            "deadline": deadline,
+            "timeout": timeout,
+            "grace": grace,
+            "detached": detached,
+            "owned": owned,
         }
         changes = {option: value for option, value in asked.items() if value is not None}
         return BoundOptions(self.definition, replace(self.definition.call_options, **changes))

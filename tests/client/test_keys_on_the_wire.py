@@ -76,7 +76,11 @@ async def test_the_older_job_is_watched_again_on_a_later_connection(
 
 def test_jobs_with_other_windows_travel_apart() -> None:
     outbox = Outbox(
-        limit_jobs=100, limit_bytes=1000, numbers=itertools.count(1), group_ids=lambda: bytes(16)
+        limit_jobs=100,
+        limit_bytes=1000,
+        numbers=itertools.count(1),
+        group_ids=lambda: bytes(16),
+        now=lambda: 0.0,
     )
     rows: list[tuple[str | None, float | None]]
     rows = [(None, None), ("day", None), ("hour", 3600.0), ("hour", 3600.0), (None, None)]

@@ -55,6 +55,7 @@ def outbox() -> Outbox:
         limit_bytes=1_000_000,
         numbers=itertools.count(1),
         group_ids=lambda: next(groups).to_bytes(16, "big"),
+        now=lambda: 100.0,
     )
 
 
@@ -75,6 +76,17 @@ def test_equal_specs_travel_once(outbox: Outbox) -> None:
     assert message.ready_at == [None, None, 5.0]
     assert split_ids(message.ids) == [submission.jobs.ids[0] for submission in waiting]
     assert message.first_try and outbox.take() is None
+
+
+def test_time_spent_waiting_is_taken_from_the_deadline(outbox: Outbox) -> None:
+    soon, never, late = one(), one(), one()
+    soon.jobs = soon.jobs._replace(deadlines=[107.5])
+    late.jobs = late.jobs._replace(deadlines=[90.0])
+    for submission in (soon, never, late):
+        outbox.add(submission)
+    message = outbox.take()
+    assert message is not None
+    assert message.deadline_in == [7.5, None, 0.0]
 
 
 def test_what_is_flagged_differently_travels_apart_and_in_order(outbox: Outbox) -> None:

@@ -22,7 +22,9 @@ class Peer:
         self.inbox = Inbox()
         self.answers: list[Submitted] = []
         self.intake = Intake(
-            self, self.inbox, self.answers.append, lambda options: options, tenant="default"
+            *(self, self.inbox, self.answers.append, lambda options: options),
+            tenant="default",
+            wall=lambda: 1000.0,
         )
 
     async def facts(self) -> list[Submission]:
@@ -86,6 +88,19 @@ async def test_a_group_of_several_messages_has_all_its_keys() -> None:
     assert fact.key_seconds == DEFAULT_KEY_SECONDS and fact.atomic
     settle(fact, [], [(7, split_ids(fact.ids[0])[0])])
     assert [answer.existing for answer in peer.answers] == [None, [[2, bytes(16)]], None]
+
+
+@pytest.mark.trio
+async def test_deadlines_count_from_the_arrival_of_their_message() -> None:
+    peer = Peer()
+    peer.intake.receive(submit(None, deadline_in=[1.0, None, 3.0, 4.0, 5.0]))
+    found = [fact.deadlines for fact in await peer.facts()]
+    assert found == [[1003.0], [None, 1005.0], [1001.0, 1004.0]]
+    group = {"group": b"g" * 16, "group_total": 10}
+    peer.intake.receive(submit(None, **group))
+    peer.intake.receive(submit(None, first=5, deadline_in=[0.0] * 5, **group))
+    (fact,) = await peer.facts()
+    assert fact.deadlines == [None] * 5 + [1000.0] * 5
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from fastworker.core.facts import Retry
 from fastworker.core.records import (
     DEFAULT_OPTIONS,
     STATUS_NUMBERS,
+    JobOptions,
     JobRow,
     LaneKey,
     TaskStatus,
@@ -19,10 +20,16 @@ from fastworker.wire.messages import Assign, Outcome
 SESSION = b"s" * 16
 
 
-def leased(number: int, *, failures: int = 0, deaths: int = 0) -> tuple[JobRow, int]:
+def leased(
+    number: int,
+    *,
+    failures: int = 0,
+    deaths: int = 0,
+    options: JobOptions = DEFAULT_OPTIONS,
+) -> tuple[JobRow, int]:
     job = JobRow(
         *(number, bytes([number]) * 16, 1, TaskStatus.RUNNING, None, None, None, None, 0.0),
-        *(number, SESSION, 1, deaths, None, failures, None, DEFAULT_OPTIONS, b"arguments"),
+        *(number, SESSION, 1, deaths, None, failures, None, options, b"arguments"),
     )
     return job, 0
 
@@ -52,6 +59,15 @@ def test_failures_and_suspects_are_told() -> None:
     message = assign(leased(1), leased(2, failures=3), leased(3, deaths=1), leased(4, deaths=2))
     assert message.failures == [0, 3, 0, 0]
     assert message.alone == [2, 3]
+
+
+def test_deadlines_travel_as_seconds_left_and_share_their_spec() -> None:
+    jobs = [leased(n, options=JobOptions(grace=2.0, deadline=at)) for n, at in ((1, 5.0), (2, 7.0))]
+    message = assign(*jobs, leased(3))
+    assert message.remaining == [5.0, 7.0, None]
+    assert message.specs == [["add", 1, 0, {"grace": 2.0}], ["add", 1, 0, {}]]
+    assert message.which == [0, 0, 1]
+    assert assign(leased(3)).remaining is None
 
 
 def test_wish_to_repeat_a_failed_attempt_reaches_the_core() -> None:
