@@ -9,6 +9,7 @@ import pytest
 
 from fastworker.config import (
     Settings,
+    available_processors,
     check_listen_safety,
     client_defaults,
     configured_token,
@@ -91,6 +92,9 @@ SAMPLES = {
     "concurrency": ("7", 7),
     "threads": ("8", 8),
     "processes": ("2", 2),
+    "max_jobs_per_runner": ("1000", 1000),
+    "max_runner_memory": ("512MiB", 512 * 1024 * 1024),
+    "tags": ("gpu, ssd", ("gpu", "ssd")),
     "async_runtime": ("trio", "trio"),
     "local_worker": ("never", "never"),
     "drain_seconds": ("0.5", 0.5),
@@ -119,6 +123,46 @@ def test_every_option_has_a_variable() -> None:
     expected = {name: value for name, (_, value) in SAMPLES.items()} | {"token_file": None}
     assert {one.name: getattr(found, one.name) for one in dataclasses.fields(found)} == expected
     assert found.control_plane_addresses == ("tcp://a:1", "wss://b:2")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("1000", 1000), ("1.5 GB", 1_500_000_000), ("2gib", 2 * 1024**3), ("10KB", 10_000)],
+)
+def test_a_size_has_a_unit_or_is_in_bytes(text: str, size: int) -> None:
+    assert resolve({"max_runner_memory": text}, {}, Path("/")).settings.max_runner_memory == size
+
+
+@pytest.mark.parametrize("text", ["-1", "512 MiBs", "much", "1e9", "9999TB", "MiB"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    assert "512MiB" in refusal({"max_runner_memory": text}, {}, Path("/"))
+
+
+def test_processes_may_be_auto() -> None:
+    assert resolve({"processes": "Auto"}, {}, Path("/")).settings.processes == "auto"
+    assert "auto, or a whole number" in refusal({"processes": "many"}, {}, Path("/"))
+    assert "auto, or a whole number" in refusal({"processes": "0"}, {}, Path("/"))
+
+
+def test_processors_are_those_of_the_container(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.write_text("0::/jobs/web\n")
+    (tmp_path / "jobs" / "web").mkdir(parents=True)
+    (tmp_path / "jobs" / "web" / "cpu.max").write_text("max 100000\n")
+    everything = available_processors(cgroups=tmp_path, own_cgroups=tmp_path / "none")
+    assert available_processors(cgroups=tmp_path, own_cgroups=own) == everything >= 1
+    (tmp_path / "jobs" / "cpu.max").write_text("50000 100000\n")
+    assert available_processors(cgroups=tmp_path, own_cgroups=own) == 1
+
+
+def test_processors_are_those_of_an_older_kernels_container(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.write_text("4:cpu,cpuacct:/web\n")
+    group = tmp_path / "cpu,cpuacct" / "web"
+    group.mkdir(parents=True)
+    (group / "cpu.cfs_quota_us").write_text("100000\n")
+    (group / "cpu.cfs_period_us").write_text("100000\n")
+    assert available_processors(cgroups=tmp_path, own_cgroups=own) == 1
 
 
 def test_an_unknown_key_of_a_file_is_refused_with_a_suggestion(tmp_path: Path) -> None:

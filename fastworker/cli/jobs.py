@@ -161,7 +161,7 @@ def workers(resolved: Resolved, as_json: AsJson = False) -> None:
 
     with connected_client(resolved.settings) as client:
         rows = client.workers()
-    columns = ("label", "host", "pid", "connected", "running", "queues", "tasks")
+    columns = ("label", "host", "pid", "connected", "running", "queues", "tags", "tasks")
     _show_rows(rows, columns, as_json, "no worker is connected")
 
 

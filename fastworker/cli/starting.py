@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 from fastworker.config import (
     INSECURE_TOKEN,
     Settings,
+    available_processors,
     check_listen_safety,
     configured_token,
     defaults_from,
     environment,
     runtime_folder,
 )
+from fastworker.config.settings import MAX_RUNNERS
 from fastworker.errors import InvalidOption
 from fastworker.local_token import ensure_local_token
 from fastworker.logs import configure_logging
@@ -97,7 +99,10 @@ def control_plane_settings(
         tls_key=settings.tls_key,
         concurrency=settings.concurrency,
         threads=settings.threads,
-        processes=settings.processes,
+        processes=_runner_count(settings.processes),
+        max_jobs_per_runner=settings.max_jobs_per_runner or None,
+        max_runner_bytes=settings.max_runner_memory or None,
+        tags=settings.tags,
         async_runtime=settings.async_runtime,
         log_level=settings.log_level,
         log_format=settings.log_format,
@@ -181,12 +186,20 @@ def subworker_settings(settings: Settings, environ: Mapping[str, str]) -> Subwor
         queues=settings.queues,
         concurrency=settings.concurrency,
         threads=settings.threads,
-        processes=settings.processes,
+        processes=_runner_count(settings.processes),
+        max_jobs_per_runner=settings.max_jobs_per_runner or None,
+        max_runner_bytes=settings.max_runner_memory or None,
+        tags=settings.tags,
         async_runtime=settings.async_runtime,
         drain_seconds=settings.drain_seconds,
         log_level=settings.log_level,
         log_format=settings.log_format,
     )
+
+
+def _runner_count(processes: int | str) -> int:
+    """How many runners that is; ``auto`` means one for each processor."""
+    return processes if isinstance(processes, int) else min(available_processors(), MAX_RUNNERS)
 
 
 def _default_label() -> str:

@@ -9,6 +9,7 @@ environment, the file of ``--config`` (else ``./fastworker.toml``), ``[tool.fast
 from __future__ import annotations
 
 from fastworker.config.client import ClientDefaults, client_defaults, defaults_from
+from fastworker.config.processors import available_processors
 from fastworker.config.resolving import Resolved, environment, resolve
 from fastworker.config.safety import check_listen_safety
 from fastworker.config.settings import Settings
@@ -19,6 +20,7 @@ __all__ = [
     "ClientDefaults",
     "Resolved",
     "Settings",
+    "available_processors",
     "check_listen_safety",
     "client_defaults",
     "configured_token",

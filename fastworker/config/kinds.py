@@ -22,6 +22,19 @@ _MODULE: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 _YES: Final = frozenset({"1", "true", "yes", "on"})
 _NO: Final = frozenset({"0", "false", "no", "off"})
 
+AUTO: Final = "auto"
+
+UNITS: Final = {
+    **{"": 1, "b": 1},
+    **{"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12},
+    **{"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40},
+}
+"""Bytes by unit, in small letters."""
+
+_SIZE: Final = re.compile(
+    r"\s*(\d{1,15}(?:\.\d{1,3})?)\s*(" + "|".join(UNITS) + r")\s*", re.ASCII | re.IGNORECASE
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Raw:
@@ -129,6 +142,45 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True)
+class WholeOrAuto:
+    """A whole number between two limits, or the word ``auto``."""
+
+    least: int
+    most: int
+
+    @property
+    def expects(self) -> str:
+        return f"{AUTO}, or {Whole(self.least, self.most).expects}"
+
+    def read(self, raw: Raw) -> int | str:
+        if isinstance(raw.value, str) and raw.value.strip().lower() == AUTO:
+            return AUTO
+        return Whole(self.least, self.most).read(raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Bytes: a number, or a text such as ``512MiB`` or ``2GB``; at most ``most``."""
+
+    most: int
+
+    @property
+    def expects(self) -> str:
+        return "a size such as 512MiB or 2GB, or a number of bytes"
+
+    def read(self, raw: Raw) -> int:
+        value = raw.value
+        if isinstance(value, str):
+            found = _SIZE.fullmatch(value)
+            if found is None:
+                raise ValueError
+            value = round(float(found[1]) * UNITS[found[2].lower()])
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= self.most:
+            raise ValueError
+        return value
+
+
+@dataclass(frozen=True, slots=True)
 class Seconds:
     """A length of time: seconds, not negative, at most ``most``."""
 
@@ -195,6 +247,11 @@ def check_queue(text: str) -> None:
     """Raise ``InvalidName`` unless ``text`` may name a queue; ``*`` stands for all of them."""
     if text != ALL_QUEUES:
         check_name("queue", text)
+
+
+def check_tag(text: str) -> None:
+    """Raise ``InvalidName`` unless ``text`` may be a tag."""
+    check_name("tag", text)
 
 
 def check_worker(text: str) -> None:

@@ -12,14 +12,17 @@ from fastworker.config.kinds import (
     Kind,
     OneOf,
     Seconds,
+    Size,
     Switch,
     Text,
     Texts,
     Whole,
+    WholeOrAuto,
     check_address,
     check_host,
     check_module,
     check_queue,
+    check_tag,
     check_worker,
 )
 from fastworker.core.records import ALL_QUEUES
@@ -28,6 +31,10 @@ MAX_JOBS_AT_ONCE: Final = 10_000
 """Async jobs or threads of one runner: far beyond use, small enough to show a typing slip."""
 MAX_RUNNERS: Final = 256
 """Runner processes of one subworker: more than the cores of the machines we know."""
+MOST_JOBS_PER_RUNNER: Final = 999_999_999_999
+"""More than a runner ends in its life: the same as never."""
+MOST_MEMORY_BYTES: Final = 2**50
+"""A pebibyte: more than any machine we know has."""
 LONGEST_DRAIN_SECONDS: Final = 86_400.0
 """A day: a drain that takes longer is a stop that never comes."""
 
@@ -132,6 +139,14 @@ class Settings:
             "NAMES",
         ),
     )
+    tags: tuple[str, ...] = field(
+        default=(),
+        metadata=_about(
+            Texts("tags such as gpu", check_tag),
+            "what this subworker has that some tasks need, repeated or with commas",
+            "TAGS",
+        ),
+    )
     concurrency: int = field(
         default=100,
         metadata=_about(Whole(1, MAX_JOBS_AT_ONCE), "async jobs at once per runner", "N"),
@@ -139,8 +154,29 @@ class Settings:
     threads: int = field(
         default=32, metadata=_about(Whole(1, MAX_JOBS_AT_ONCE), "sync jobs at once per runner", "N")
     )
-    processes: int = field(
-        default=1, metadata=_about(Whole(1, MAX_RUNNERS), "runner processes", "N")
+    processes: int | str = field(
+        default=1,
+        metadata=_about(
+            WholeOrAuto(1, MAX_RUNNERS),
+            "runner processes; auto: as many as there are processors",
+            "N",
+        ),
+    )
+    max_jobs_per_runner: int = field(
+        default=0,
+        metadata=_about(
+            Whole(0, MOST_JOBS_PER_RUNNER),
+            "replace a runner after so many jobs; 0: never",
+            "N",
+        ),
+    )
+    max_runner_memory: int = field(
+        default=0,
+        metadata=_about(
+            Size(MOST_MEMORY_BYTES),
+            "replace a runner that has grown to this size, such as 512MiB; 0: never",
+            "SIZE",
+        ),
     )
     async_runtime: str = field(
         default="asyncio",

@@ -18,6 +18,7 @@ from fastworker.core.facts import (
     Disconnection,
     Fact,
     Handbacks,
+    Offer,
     Outcomes,
     QueuePause,
     Registration,
@@ -190,6 +191,8 @@ class Dispatcher:
                 leases.disconnect(draft, fact, now)
             case CapacityChange():
                 leases.change_capacity(draft, fact)
+            case Offer():
+                leases.change_offer(draft, fact)
             case Handbacks():
                 outcomes.take_back(draft, fact, now)
             case Starts():
@@ -238,14 +241,24 @@ class Dispatcher:
         if (tenant, queue) in self.memory.paused:
             return f"queue {queue!r} is paused"
         if not any(session.can_run(task, queue) for session in self.memory.sessions.values()):
-            return (
-                f"no connected subworker serves queue {queue!r} and knows task {task!r}; "
-                "start one with --task-modules naming the module that defines it"
-            )
+            return self._why_unserved(task, queue)
         job = self.memory.jobs.get(job_id) if job_id is not None else None
         if job is not None and job.deaths and self._quarantine_is_full(job):
             return "it runs alone after a crash and another such job is running"
         return "all slots of the subworkers that can run it are taken"
+
+    def _why_unserved(self, task: str, queue: str) -> str:
+        for session in self.memory.sessions.values():
+            tag = session.withheld.get(task)
+            if tag is not None and session.is_reachable:
+                return (
+                    f"no connected subworker that knows task {task!r} has its tag {tag!r} and "
+                    f"serves queue {queue!r}; start one with --tags naming all tags of the task"
+                )
+        return (
+            f"no connected subworker serves queue {queue!r} and knows task {task!r}; "
+            "start one with --task-modules naming the module that defines it"
+        )
 
     def _quarantine_is_full(self, job: JobRow) -> bool:
         return free_alone(self.memory, self.memory.lanes_by_number[job.lane]) is None

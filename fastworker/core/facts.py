@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -96,6 +96,19 @@ class Registration:
     """Job id by token: everything it holds. One job may be there twice, under an older lease."""
     host: str = ""
     pid: int = 0
+    tags: tuple[str, ...] = ()
+    withheld: Mapping[str, str] = field(default_factory=dict)
+    """By task it knows and does not offer: a tag of the task's that it lacks."""
+
+
+@dataclass(slots=True, eq=False)
+class Offer:
+    """A subworker's code has changed, and with it what it offers; as in `Registration`."""
+
+    session: bytes
+    tasks: dict[str, int]
+    signatures: dict[str, str]
+    withheld: Mapping[str, str]
 
 
 @dataclass(slots=True, eq=False)
@@ -208,6 +221,7 @@ Fact: TypeAlias = (
     | Registration
     | Disconnection
     | CapacityChange
+    | Offer
     | Handbacks
     | Starts
     | Withdrawals

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fastworker.core.cancels import withdraw
 from fastworker.core.commands import AnnounceRoster, AnswerRegistration
-from fastworker.core.facts import CapacityChange, Disconnection, Registration, Renewals
+from fastworker.core.facts import CapacityChange, Disconnection, Offer, Registration, Renewals
 from fastworker.core.memory import Draft, Memory
 from fastworker.core.questions import Snapshot
 from fastworker.core.records import Now, TaskStatus, WorkerRow
@@ -105,6 +105,15 @@ def change_capacity(draft: Draft, fact: CapacityChange) -> None:
     session = draft.memory.sessions.get(fact.session)
     if session is not None:
         session.pools, session.prefetch = fact.pools, fact.prefetch
+
+
+def change_offer(draft: Draft, fact: Offer) -> None:
+    """A subworker knows other tasks than before."""
+    session = draft.memory.sessions.get(fact.session)
+    if session is not None:
+        session.tasks, session.signatures = fact.tasks, fact.signatures
+        session.withheld = fact.withheld
+        draft.commands.append(AnnounceRoster())
 
 
 def renew(memory: Memory, fact: Renewals, now: Now, *, lease_seconds: float) -> None:

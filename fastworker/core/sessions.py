@@ -5,6 +5,7 @@ A session is one subworker process (its incarnation), over any number of connect
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -38,6 +39,8 @@ class Session:
         lease_until: monotonic seconds.
         origin: its connection; None while it is not connected.
         known: False after a restart, until it comes back and says what it can do.
+        tags: what it has that some tasks need.
+        withheld: by task it knows and does not offer: a tag of the task's that it lacks.
         lapsed: its lease ran out; it gets nothing until it is heard again.
     """
 
@@ -47,6 +50,8 @@ class Session:
     queues: frozenset[str] = frozenset()
     tasks: dict[str, int] = field(default_factory=dict)
     signatures: dict[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    withheld: Mapping[str, str] = field(default_factory=dict)
     pools: tuple[int, ...] = (0, 0)
     prefetch: tuple[int, ...] = (0, 0)
     local: bool = False
@@ -81,6 +86,8 @@ class Session:
         self.queues = registration.queues
         self.tasks = registration.tasks
         self.signatures = registration.signatures
+        self.tags = registration.tags
+        self.withheld = registration.withheld
         self.pools = registration.pools
         self.prefetch = registration.prefetch
         self.local = registration.local

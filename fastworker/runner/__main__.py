@@ -42,6 +42,7 @@ class RunnerArguments:
     control: int
     board: int | None
     task_modules: tuple[str, ...]
+    tags: frozenset[str]
     runtime: Runtime
     limits: RunnerLimits
     label: str
@@ -59,6 +60,7 @@ def parse_arguments(arguments: Sequence[str]) -> RunnerArguments:
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--board-fd", type=int)
     parser.add_argument("--task-modules", default="")
+    parser.add_argument("--tags", default="")
     parser.add_argument("--async-runtime", choices=("asyncio", "trio"), default="asyncio")
     parser.add_argument("--concurrency", type=int, default=100)
     parser.add_argument("--threads", type=int, default=32)
@@ -71,6 +73,7 @@ def parse_arguments(arguments: Sequence[str]) -> RunnerArguments:
         control=given.control_fd,
         board=given.board_fd,
         task_modules=tuple(name for name in given.task_modules.split(",") if name),
+        tags=frozenset(tag for tag in given.tags.split(",") if tag),
         runtime="trio" if given.async_runtime == "trio" else "asyncio",
         limits=RunnerLimits(concurrency=given.concurrency, threads=given.threads),
         label=given.label,
@@ -100,6 +103,7 @@ def main(arguments: Sequence[str]) -> int:
     run_service(
         Channel(data),
         list(registry),
+        tags=given.tags,
         default_runtime=given.runtime,
         limits=given.limits,
         pid=os.getpid(),

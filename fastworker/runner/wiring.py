@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -102,10 +102,18 @@ class Routes:
         return route
 
 
+def withheld_tasks(
+    definitions: Iterable[TaskDefinition], tags: frozenset[str]
+) -> dict[str, object]:
+    """The tasks that are not offered here, each with a tag it has beyond these."""
+    return {each.name: min(each.tags - tags) for each in definitions if each.tags - tags}
+
+
 def run_service(
     channel: Channel,
-    definitions: Iterable[TaskDefinition],
+    definitions: Sequence[TaskDefinition],
     *,
+    tags: frozenset[str] = frozenset(),
     default_runtime: Runtime,
     limits: RunnerLimits,
     pid: int,
@@ -115,10 +123,13 @@ def run_service(
     """Serve the channel from this thread until `RunnerStop` and the end of all that runs.
 
     Args:
+        tags: tasks with any other tag are not offered.
         board: shared with the subworker, see `fastworker.runner.board`.
         watchdog: looks after the loops of this runner.
     """
-    routes = Routes({each.name: each for each in definitions}, default_runtime, board=board)
+    withheld = withheld_tasks(definitions, tags)
+    offered = {each.name: each for each in definitions if each.name not in withheld}
+    routes = Routes(offered, default_runtime, board=board)
 
     def wire_up(reactor: Reactor, new_starter: Callable[[Finish], Start]) -> Callable[[], None]:
         service = RunnerService(
@@ -142,7 +153,7 @@ def run_service(
             loops.append(LoopWatch(other, thread.post))
         routes.use(starts, crew.start)
         watchdog.attend(service.running, loops)
-        service.tell(RunnerReady(pid=pid, tasks=routes.rows()))
+        service.tell(RunnerReady(pid, routes.rows(), withheld or None))
         return service.on_readable
 
     (run_trio if default_runtime == "trio" else run_asyncio)(channel, wire_up)

@@ -70,6 +70,7 @@ class Plane:
                 "pid": session.pid,
                 "queues": sorted(session.queues),
                 "tasks": sorted(session.tasks),
+                "tags": list(session.tags),
                 "slots": list(session.pools),
                 "running": len(session.held),
                 "local": session.local,

@@ -46,6 +46,9 @@ class ControlPlaneSettings:
     concurrency: int = 100
     threads: int = 32
     processes: int = 1
+    max_jobs_per_runner: int | None = None
+    max_runner_bytes: int | None = None
+    tags: tuple[str, ...] = ()
     async_runtime: str = "asyncio"
     log_level: str = "info"
     log_format: str = "text"

@@ -11,6 +11,7 @@ from fastworker.core.facts import (
     CapacityChange,
     Disconnection,
     Handbacks,
+    Offer,
     Registration,
     Starts,
     Unwindings,
@@ -32,6 +33,7 @@ from fastworker.wire.messages import (
     Capacity,
     Handback,
     Message,
+    Offered,
     Outcome,
     Problem,
     Register,
@@ -120,6 +122,9 @@ class SubworkerPeer:
                 await put(Unwindings(session, ids, message.tokens, message.stacks))
             case Capacity():
                 await put(CapacityChange(session, _pools(message.pools), _pools(message.prefetch)))
+            case Offered():
+                tasks = dict(_task_pools(message))
+                await put(Offer(session, tasks, _signatures(message), _withheld(message)))
             case Relay():
                 await self._relay(message)
             case Bye():
@@ -154,13 +159,15 @@ class SubworkerPeer:
                     for queue in message.queues
                 ),
                 tasks=dict(_task_pools(message)),
-                signatures={str(row[0]): str(row[2]) for row in message.tasks},
+                signatures=_signatures(message),
                 pools=_pools(message.pools),
                 prefetch=_pools(message.prefetch),
                 local=message.local,
                 claims=claims,
                 host=message.host,
                 pid=message.pid,
+                tags=tuple(message.tags or ()),
+                withheld=_withheld(message),
             )
         )
 
@@ -234,7 +241,15 @@ def _pools(column: object) -> tuple[int, ...]:
     return (*column[:POOLS], *([0] * (POOLS - len(column))))
 
 
-def _task_pools(message: Register) -> Iterator[tuple[str, int]]:
+def _signatures(message: Register | Offered) -> dict[str, str]:
+    return {str(row[0]): str(row[2]) for row in message.tasks}
+
+
+def _withheld(message: Register | Offered) -> dict[str, str]:
+    return {task: str(tag) for task, tag in (message.withheld or {}).items()}
+
+
+def _task_pools(message: Register | Offered) -> Iterator[tuple[str, int]]:
     for row in message.tasks:
         name, pool = row[0], row[1]
         with contextlib.suppress(FastWorkerError):

@@ -8,7 +8,7 @@ the call, not before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from typing import Any, Protocol, overload
 
@@ -83,6 +83,7 @@ def task(
     timeout: float | timedelta | None = None,
     grace: float | timedelta | None = None,
     run_in: RunIn | None = None,
+    tags: Iterable[str] = (),
 ) -> TaskDecorator: ...
 def task(
     function: Callable[..., Any] | None = None,
@@ -101,6 +102,7 @@ def task(
     timeout: float | timedelta | None = None,
     grace: float | timedelta | None = None,
     run_in: RunIn | None = None,
+    tags: Iterable[str] = (),
 ) -> Any:
     """Make a task of a function: ``@task``, or ``@task(queue="mail")``.
 
@@ -129,6 +131,8 @@ def task(
             if not given.
         run_in: ``"process"`` runs each job alone in a process, ``"thread"`` (``def`` only, and
             what those do anyway) beside others.
+        tags: what a worker must have to run it, such as ``{"gpu"}``; only a subworker that was
+            started with all of them (``--tags gpu,ssd``) offers it.
 
     Raises:
         InvalidName: the name cannot be one; a lambda has none.
@@ -153,6 +157,7 @@ def task(
             timeout=timeout,
             grace=grace,
             run_in=run_in,
+            tags=tags,
         )
         registry.register(definition)
         return AsyncTask(definition) if definition.is_async else Task(definition)

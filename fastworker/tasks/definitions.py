@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import CodeType
@@ -44,6 +44,7 @@ class TaskDefinition:
         timeout: seconds an attempt may run before it is told to stop; None: no limit.
         grace: seconds from being told to stop to being stopped by force.
         is_async: whether it is an ``async def``.
+        tags: what a subworker must have to offer it.
     """
 
     name: str
@@ -58,6 +59,7 @@ class TaskDefinition:
     timeout: float | None = None
     grace: float = DEFAULT_GRACE_SECONDS
     is_async: bool = field(init=False)
+    tags: frozenset[str] = frozenset()
     parameters: Parameters = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -86,6 +88,7 @@ def define(
     timeout: float | timedelta | None = None,
     grace: float | timedelta | None = None,
     run_in: RunIn | None = None,
+    tags: Iterable[str] = (),
 ) -> TaskDefinition:
     """Check a function and its options and describe it; registers nothing.
 
@@ -121,6 +124,7 @@ def define(
         on_lease_lost=on_lease_lost,
         timeout=None if timeout is None else _timeout_seconds(task_name, timeout),
         grace=DEFAULT_GRACE_SECONDS if grace is None else seconds_of("grace", grace),
+        tags=_checked_tags(task_name, tags),
     )
 
 
@@ -196,6 +200,12 @@ def _check_runtime(name: str, runtime: object, is_async: bool) -> None:
         raise InvalidOption(
             f"task {name!r} is a plain def and runs in a thread; runtime is for async def only"
         )
+
+
+def _checked_tags(name: str, tags: Iterable[str]) -> frozenset[str]:
+    if isinstance(tags, str):
+        raise InvalidOption(f"tags of task {name!r} are a set of words, such as {{{tags!r}}}")
+    return frozenset(check_name("tag", tag) for tag in tags)
 
 
 def _check_promises(name: str, retry: Retry | None, on_lost: object, on_lease_lost: object) -> None:

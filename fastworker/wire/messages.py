@@ -390,6 +390,8 @@ class Register(Message):
     pool (0: async, 1: threads). ``claim_*``: what it holds from an earlier connection.
 
     ``local`` marks the control plane's own subworker, used only when no other is capable.
+    ``tags``: what it has (None: nothing). ``withheld``: by task, a tag that it lacks, so that it
+    does not offer the task (None: it offers all it knows).
     """
 
     KIND: ClassVar[int] = 48
@@ -405,6 +407,8 @@ class Register(Message):
     pid: U64 = 0
     claim_ids: Ids = b""
     claim_tokens: U64Column = ()
+    tags: TextColumn | None = None
+    withheld: OptionMap | None = None
 
 
 @dataclass(slots=True)
@@ -551,6 +555,16 @@ class Capacity(Message):
 
 
 @dataclass(slots=True)
+class Offered(Message):
+    """The subworker's code has changed: from now on it offers these tasks; fields as in
+    `Register`. What it holds it still runs."""
+
+    KIND: ClassVar[int] = 67
+    tasks: TaskRows
+    withheld: OptionMap | None = None
+
+
+@dataclass(slots=True)
 class Relay(Message):
     """A frame of the client protocol from or to a task in runner ``runner``.
 
@@ -569,11 +583,12 @@ class Relay(Message):
 
 @dataclass(slots=True)
 class RunnerReady(Message):
-    """The runner has imported its task modules. ``tasks`` rows as in `Register`."""
+    """The runner has imported its task modules. ``tasks`` and ``withheld`` as in `Register`."""
 
     KIND: ClassVar[int] = 80
     pid: U64
     tasks: TaskRows
+    withheld: OptionMap | None = None
 
 
 @dataclass(slots=True)

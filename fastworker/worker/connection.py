@@ -173,6 +173,8 @@ class Connection:
             pid=os.getpid(),
             claim_ids=claim_ids,
             claim_tokens=claim_tokens,
+            tags=list(settings.tags) or None,
+            withheld=self._switchboard.withheld,
         )
 
     async def _receive_registered(

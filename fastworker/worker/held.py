@@ -94,6 +94,8 @@ class HeldJobs:
         self._jobs: dict[int, HeldJob] = {}
         self._lines = [[deque[HeldJob]() for _ in range(PRIORITIES)] for _ in range(POOLS)]
         self.runners: dict[int, RunnerLoad] = {}
+        self.leaving: dict[int, RunnerLoad] = {}
+        """Runners that get nothing more, and have not ended all they were given."""
         self.quarantine = Quarantine()
 
     def __len__(self) -> int:
@@ -117,6 +119,13 @@ class HeldJobs:
         """A runner is ready and has room."""
         self.runners[runner] = RunnerLoad(list(slots))
 
+    def retire_runner(self, runner: int) -> None:
+        """Give a runner nothing more; what it has it may end. A second call does nothing."""
+        self.quarantine.dismiss(runner)
+        load = self.runners.pop(runner, None)
+        if load is not None:
+            self.leaving[runner] = load
+
     def add_quarantine_runner(self, runner: int) -> None:
         """A runner for jobs that must run alone is ready."""
         self.quarantine.runners[runner] = QuarantineRunner()
@@ -127,7 +136,9 @@ class HeldJobs:
         if alone is not None:
             lost = [] if alone.job is None else [alone.job]
         else:
-            load = self.runners.pop(runner, None)
+            load = self._load_of(runner)
+            self.runners.pop(runner, None)
+            self.leaving.pop(runner, None)
             lost = [] if load is None else list(load.jobs.values())
         for job in lost:
             del self._jobs[job.token]
@@ -139,7 +150,7 @@ class HeldJobs:
         Raises:
             ProtocolError: no such pool.
         """
-        load = self.runners.get(runner)
+        load = self._load_of(runner)
         alone = self.quarantine.runners.get(runner)
         if alone is not None:
             alone.waits += sum(change for _, change in changes)
@@ -151,9 +162,18 @@ class HeldJobs:
             load.slots[pool] += change
 
     def slots(self) -> list[int]:
-        """Slots of all ready runners, by pool."""
+        """Slots of all ready runners, by pool.
+
+        What leaving runners still have comes on top: the control plane counts it against us, and
+        must not take it for jobs of those that have followed them.
+        """
         loads = self.runners.values()
-        return [sum(max(load.slots[pool], 0) for load in loads) for pool in range(POOLS)]
+        still = self.leaving.values()
+        return [
+            sum(max(load.slots[pool], 0) for load in loads)
+            + sum(sum(load.counts[pool]) for load in still)
+            for pool in range(POOLS)
+        ]
 
     # --- coming in ---------------------------------------------------------------------
 
@@ -265,15 +285,18 @@ class HeldJobs:
         alone = self.quarantine.runners.get(runner)
         if alone is not None:
             return [] if alone.job is None else [alone.job]
-        load = self.runners.get(runner)
+        load = self._load_of(runner)
         return [] if load is None else list(load.jobs.values())
+
+    def _load_of(self, runner: int) -> RunnerLoad | None:
+        return self.runners.get(runner) or self.leaving.get(runner)
 
     def _forget(self, job: HeldJob) -> None:
         del self._jobs[job.token]
         job.gone = True
         if job.runner is None:
             return
-        load = self.runners.get(job.runner)
+        load = self._load_of(job.runner)
         if load is not None:
             load.remove(job)
         else:

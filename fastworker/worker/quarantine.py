@@ -96,6 +96,12 @@ class Quarantine:
         runner.retired = True
         return True
 
+    def dismiss(self, number: int) -> None:
+        """Give this runner no more, even if it is busy just now; others are passed over."""
+        runner = self.runners.get(number)
+        if runner is not None:
+            runner.retired = True
+
     def _first(self) -> HeldJob | None:
         if not self._queued:
             return None

@@ -221,6 +221,7 @@ def runner_command(
         f"--threads={settings.threads}",
         f"--async-runtime={settings.async_runtime}",
         f"--task-modules={','.join(settings.task_modules)}",
+        f"--tags={','.join(settings.tags)}",
         f"--label={settings.label}",
         f"--log-level={settings.log_level}",
         f"--log-format={settings.log_format}",

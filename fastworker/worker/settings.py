@@ -21,6 +21,9 @@ class SubworkerSettings:
         concurrency: async jobs at once per runner.
         threads: sync jobs at once per runner.
         processes: runners.
+        max_jobs_per_runner: a runner that has ended so many is replaced; None: never.
+        max_runner_bytes: a runner that has grown to so much memory is replaced; None: never.
+        tags: what is here that some tasks need; tasks that need more are not offered.
         async_runtime: ``"asyncio"`` or ``"trio"``: where ``async def`` tasks run by default.
         drain_seconds: how long running jobs may go on after the first signal.
         local: the control plane's own subworker.
@@ -35,6 +38,9 @@ class SubworkerSettings:
     concurrency: int = 100
     threads: int = 32
     processes: int = 1
+    max_jobs_per_runner: int | None = None
+    max_runner_bytes: int | None = None
+    tags: Sequence[str] = ()
     async_runtime: str = "asyncio"
     drain_seconds: float = 25.0
     local: bool = False

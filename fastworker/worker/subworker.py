@@ -125,7 +125,7 @@ class Subworker:
         self._scope = trio.CancelScope()
         self._switchboard = Switchboard(settings.slots)
         self._supervisor = Supervisor(
-            self._switchboard, open_runner, random=jitter, on_failed=self._runner_failed
+            settings, self._switchboard, open_runner, random=jitter, on_failed=self._runner_failed
         )
         self._connection = Connection(
             settings,
@@ -148,8 +148,7 @@ class Subworker:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._switchboard.send_outcomes_forever)
                 nursery.start_soon(self._switchboard.hand_over_forever)
-                for number in range(self._settings.processes):
-                    nursery.start_soon(self._supervisor.keep_runner, number)
+                nursery.start_soon(self._supervisor.keep_runners)
                 nursery.start_soon(self._supervisor.keep_quarantine)
                 nursery.start_soon(self._connection.watch_leases_forever)
                 nursery.start_soon(self._connect_when_ready, task_status)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -16,10 +17,13 @@ from typing import Final
 import trio
 
 from fastworker.errors import ProtocolError
-from fastworker.wire.messages import Message, RunnerFailed, RunnerReady, RunnerStop
+from fastworker.wire.messages import Message, Outcome, RunnerFailed, RunnerReady, RunnerStop
 from fastworker.worker.backoff import Backoff
 from fastworker.worker.out_of_memory import MemoryEvidence
+from fastworker.worker.posts import Post, Posts
+from fastworker.worker.recycling import Wear
 from fastworker.worker.runner_handle import OpenRunner, RunnerGone, RunnerHandle
+from fastworker.worker.settings import SubworkerSettings
 from fastworker.worker.switchboard import Switchboard
 
 LAST_WORDS_SECONDS: Final = 1.0
@@ -48,7 +52,7 @@ class _Words:
 
 
 class Supervisor:
-    """The runners of one subworker. `keep_runner` is started once for each, `keep_quarantine` once.
+    """The runners of one subworker. `keep_runners` and `keep_quarantine` are started once each.
 
     Args:
         on_failed: called with a runner's own words if it cannot run; before any was ready this
@@ -57,28 +61,42 @@ class Supervisor:
 
     def __init__(
         self,
+        settings: SubworkerSettings,
         switchboard: Switchboard,
         open_runner: OpenRunner,
         *,
         random: Random,
         on_failed: Callable[[str], None],
     ) -> None:
+        self._settings = settings
         self._switchboard = switchboard
         self._open_runner = open_runner
         self._random = random
         self._on_failed = on_failed
+        self._open_posts, self._opened_posts = trio.open_memory_channel[Post](math.inf)
+        self._posts = Posts(self._open_posts.send_nowait)
         self._alive: dict[int, RunnerHandle] = {}
+        self._wear: dict[int, Wear] = {}
         self._settling: dict[int, trio.Event] = {}
         self._memory = MemoryEvidence()
         self._killed = False
         self.ready = trio.Event()
         """A runner has been ready for the first time."""
 
-    async def keep_runner(self, number: int) -> None:
-        """Run one runner after another, until draining; then return after the last one's exit.
+    async def keep_runners(self) -> None:
+        """Keep as many runners as the settings say, and those that follow them, for ever.
 
-        Cancelling it kills the runner.
+        Cancelling it kills the runners.
         """
+        async with trio.open_nursery() as nursery:
+            for _ in range(self._settings.processes):
+                self._posts.open()
+            async for post in self._opened_posts:
+                nursery.start_soon(self._keep_post, post)
+
+    async def _keep_post(self, post: Post) -> None:
+        """Run one runner after another, until the post is replaced, or draining."""
+        number = post.number
         backoff = Backoff(self._random, longest_seconds=RESTART_SECONDS)
         while True:
             started_at = trio.current_time()
@@ -88,10 +106,19 @@ class Supervisor:
                 how = f"could not be started: {error}"
             if self._switchboard.draining:
                 return
+            if self._is_over(post):
+                _log.info("runner %d ended (%s)", number, how)
+                break
             stood = trio.current_time() - started_at
             wait = backoff.next_seconds(stood_seconds=stood)
             _log.warning("runner %d ended (%s); the next one starts in %.1f s", number, how, wait)
             await trio.sleep(wait)
+            if self._is_over(post):
+                break
+        self._posts.close(post)
+
+    def _is_over(self, post: Post) -> bool:
+        return post.leaving or post.is_replaced or post.stands_by
 
     async def keep_quarantine(self) -> None:
         """Start a runner whenever a job that must run alone needs one; for ever.
@@ -142,11 +169,11 @@ class Supervisor:
     async def _run_one(self, number: int) -> str:
         """From start to exit; returns how it ended, with the number of jobs it took along."""
         async with self._open_runner() as runner:
-            self._alive[number] = runner
+            self._begin(number, runner)
             try:
                 how, heard_all = await self._hear_out(number, runner)
             finally:
-                del self._alive[number]
+                self._end(number)
             started = runner.started_tokens() if heard_all else None
         reason = "drain" if self._killed else "runner_died"
         if how == "signal 9" and not self._killed and self._memory.look():
@@ -161,6 +188,7 @@ class Supervisor:
         words = _Words()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read, number, runner, words)
+            nursery.start_soon(self._replace_when_worn, number)
             how = await runner.wait_exit()
             with trio.move_on_after(LAST_WORDS_SECONDS):
                 await words.ended.wait()
@@ -181,17 +209,70 @@ class Supervisor:
         runner.kill()
 
     def _take(self, number: int, runner: RunnerHandle, messages: list[Message]) -> None:
-        rest = []
+        rest: list[Message] = []
         for message in messages:
             match message:
                 case RunnerReady():
-                    self._switchboard.runner_ready(number, runner, message.tasks)
-                    self.ready.set()
-                    if number in self._settling:
-                        self._settling.pop(number).set()
+                    self._take_ready(number, runner, message)
                 case RunnerFailed():
-                    self._on_failed(message.message)
+                    self._take_failed(number, message.message)
+                case Outcome():
+                    self._wear[number].jobs_ended(len(message.tokens))
+                    rest.append(message)
                 case _:
                     rest.append(message)
         if rest:
             self._switchboard.from_runner(number, rest)
+
+    def _take_ready(self, number: int, runner: RunnerHandle, message: RunnerReady) -> None:
+        post = self._posts.get(number)
+        if post is None:
+            self._switchboard.runner_ready(number, runner, message)
+        else:
+            change = self._posts.note_ready(post, message)
+            leave = [each.number for each in change.leave]
+            for each in change.enter:
+                if each.runner is not None and each.ready is not None:
+                    self._switchboard.runner_ready(
+                        each.number, each.runner, each.ready, replaces=leave
+                    )
+        self.ready.set()
+        if number in self._settling:
+            self._settling.pop(number).set()
+
+    def _take_failed(self, number: int, sentence: str) -> None:
+        post = self._posts.get(number)
+        if post is not None and post.stands_by:
+            _log.error("%s; until the next change the code before it goes on", sentence)
+            self._posts.give_up_standing_by()
+        elif post is None or not post.leaving:
+            self._on_failed(sentence)
+
+    # --- replacing -----------------------------------------------------------------------
+
+    def _begin(self, number: int, runner: RunnerHandle) -> None:
+        self._alive[number] = runner
+        self._wear[number] = Wear(self._settings, runner.pid)
+        post = self._posts.get(number)
+        if post is not None:
+            post.begin(runner)
+            if post.leaving:
+                runner.kill()
+
+    def _end(self, number: int) -> None:
+        del self._alive[number], self._wear[number]
+        post = self._posts.get(number)
+        if post is not None:
+            post.end()
+
+    async def _replace_when_worn(self, number: int) -> None:
+        why = await self._wear[number].wait_worn()
+        pid = self._alive[number].pid
+        post = self._posts.get(number)
+        if self._switchboard.draining:
+            return
+        if post is None:
+            # Of the quarantine: the next one starts when a job needs it.
+            self._switchboard.retire(number)
+        elif self._posts.replace(post):
+            _log.info("runner %d (pid %d) is being replaced: %s", number, pid, why)

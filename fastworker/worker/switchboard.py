@@ -21,9 +21,11 @@ from fastworker.wire.messages import (
     Handback,
     LeaseLost,
     Message,
+    Offered,
     Outcome,
     OutcomeAck,
     Relay,
+    RunnerReady,
     RunnerSlots,
     RunnerStop,
     Started,
@@ -76,6 +78,8 @@ class Switchboard:
         self.draining = False
         self.tasks: list[list[object]] = []
         """Rows of `Register`, as the runner that came up last told them."""
+        self.withheld: dict[str, object] | None = None
+        """The same of `Register.withheld`."""
 
     # --- what others ask ---------------------------------------------------------------
 
@@ -264,11 +268,22 @@ class Switchboard:
     # --- from runners ------------------------------------------------------------------
 
     def runner_ready(
-        self, number: int, runner: RunnerHandle, tasks: Sequence[Sequence[object]]
+        self,
+        number: int,
+        runner: RunnerHandle,
+        ready: RunnerReady,
+        *,
+        replaces: Collection[int] = (),
     ) -> None:
-        """A runner has imported its modules. Those of the quarantine have negative numbers."""
+        """A runner has imported its modules. Those of the quarantine have negative numbers.
+
+        Args:
+            replaces: runners that from now on get nothing more and leave when they are done.
+        """
         self._runners[number] = runner
-        self.tasks = [list(row) for row in tasks]
+        self._note_tasks(ready)
+        for old in replaces:
+            self.retire(old)
         if self.draining:
             runner.send(RunnerStop())
         elif number < 0:
@@ -277,6 +292,19 @@ class Switchboard:
             self._held.add_runner(number, self._slots)
         self._announce_capacity()
         self._hand_over()
+
+    def retire(self, number: int) -> None:
+        """Have a runner leave when what runs in it has ended. What it has not started comes back
+        and is handed back."""
+        self._held.retire_runner(number)
+        self._tell_runner(number, RunnerStop())
+
+    def _note_tasks(self, ready: RunnerReady) -> None:
+        tasks = [list(row) for row in ready.tasks]
+        if (tasks, ready.withheld) == (self.tasks, self.withheld):
+            return
+        self.tasks, self.withheld = tasks, ready.withheld
+        self._tell(Offered(tasks=tasks, withheld=ready.withheld))
 
     def from_runner(self, number: int, messages: Iterable[Message]) -> None:
         """Take what one frame of a runner says.
@@ -301,6 +329,8 @@ class Switchboard:
                     self._relaying.outward(number, message)
                 case _:
                     _log.debug("ignored %s from runner %d", type(message).__name__, number)
+        if number in self._held.leaving:
+            self._announce_capacity()
         self._room_found.set()
 
     def runner_gone(

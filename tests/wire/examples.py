@@ -163,6 +163,12 @@ EXAMPLES: Final[dict[str, m.Message]] = {
         checkpoints=[None, b"sealed"],
     ),
     "withdraw_stop": m.Withdraw(A, [17], 5.0, "no longer wanted"),
+    "register_tags": m.Register(
+        A, "w1", [], [], [0, 0], [0, 0], tags=["ssd"], withheld={"resize": "gpu"}
+    ),
+    "offered": m.Offered([["mail.send", 0, "(to: str)"]], {"resize": "gpu"}),
+    "offered_least": m.Offered([]),
+    "runner_ready_tags": m.RunnerReady(4242, [], {"resize": "gpu"}),
     "unwinding": m.Unwinding(A + B, [17, 18], ["in resize, line 3", ""]),
     "runner_stop_after": m.RunnerStop(20.0),
     "submit_keys": m.Submit(
