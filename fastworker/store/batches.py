@@ -23,11 +23,13 @@ class Batched(NamedTuple):
         head: what stands before the rows.
         row: one row, such as ``(?, ?)``.
         tail: what stands after the rows.
+        one: the whole statement for a single row, where that can be said more simply.
     """
 
     head: str
     row: str
     tail: str = ""
+    one: str = ""
 
     def write(self, connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         """Run it for all rows, in their order; returns the number of rows it changed."""
@@ -70,12 +72,16 @@ def update(table: str, columns: Sequence[str], *, key: str, where: str, extra: s
         where: a further condition.
     """
     names = ", ".join(f"n{index}" for index in range(len(columns) + 1))
+    more = [extra] if extra else []
     assignments = [f"{column} = n{index}" for index, column in enumerate(columns)]
     return Batched(
         f"WITH given ({names}) AS (VALUES ",
         _row(len(columns) + 1),
-        f") UPDATE {table} SET {', '.join([*assignments, *([extra] if extra else [])])}"
+        f") UPDATE {table} SET {', '.join([*assignments, *more])}"
         f" FROM given WHERE {key} = n{len(columns)} AND {where}",
+        # Half the time of the other, which matters where jobs come one by one.
+        f"UPDATE {table} SET {', '.join([*(f'{column} = ?' for column in columns), *more])}"
+        f" WHERE {key} = ? AND {where}",
     )
 
 
@@ -85,4 +91,6 @@ def _row(width: int) -> str:
 
 @cache
 def _statement(batched: Batched, size: int) -> str:
+    if size == 1 and batched.one:
+        return batched.one
     return f"{batched.head}{', '.join([batched.row] * size)}{batched.tail}"
