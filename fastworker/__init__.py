@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from fastworker.client.handles import CancelOutcome, CancelResult, TaskHandle
     from fastworker.client.listener import CallbackListener, open_callback_listener
     from fastworker.client.queues import QueueState
+    from fastworker.client.streams import Stream
     from fastworker.core.records import TaskPriority, TaskResult, TaskStatus
     from fastworker.errors import (
         ArgumentError,
@@ -87,11 +88,20 @@ if TYPE_CHECKING:
         UnsupportedVersion,
     )
     from fastworker.runner.context import CurrentJob, check_cancelled, current
-    from fastworker.tasks import AsyncTask, Retry, RetryLater, Task, task
+    from fastworker.tasks import (
+        AsyncStreamTask,
+        AsyncTask,
+        Retry,
+        RetryLater,
+        StreamTask,
+        Task,
+        task,
+    )
     from fastworker.version import __version__
 
 __all__ = [
     "ArgumentError",
+    "AsyncStreamTask",
     "AsyncTask",
     "Attempt",
     "AuthenticationFailed",
@@ -137,6 +147,8 @@ __all__ = [
     "StoreError",
     "StoreLocked",
     "StoreUnusable",
+    "Stream",
+    "StreamTask",
     "Task",
     "TaskError",
     "TaskHandle",
@@ -174,15 +186,18 @@ _HOME = {
     "CallbackListener": "fastworker.client.listener",
     "open_callback_listener": "fastworker.client.listener",
     "QueueState": "fastworker.client.queues",
+    "Stream": "fastworker.client.streams",
     "TaskPriority": "fastworker.core.records",
     "TaskResult": "fastworker.core.records",
     "TaskStatus": "fastworker.core.records",
     "CurrentJob": "fastworker.runner.context",
     "check_cancelled": "fastworker.runner.context",
     "current": "fastworker.runner.context",
+    "AsyncStreamTask": "fastworker.tasks",
     "AsyncTask": "fastworker.tasks",
     "Retry": "fastworker.tasks",
     "RetryLater": "fastworker.tasks",
+    "StreamTask": "fastworker.tasks",
     "Task": "fastworker.tasks",
     "task": "fastworker.tasks",
     "__version__": "fastworker.version",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -144,6 +144,17 @@ def generator() -> Iterator[int]:
     yield 1
 
 
+async def async_generator() -> AsyncIterator[int]:
+    yield 1
+
+
+def test_a_generator_is_a_task_of_its_own_kind() -> None:
+    plain, asynchronous = define(generator), define(async_generator)
+    assert plain.yields and not plain.is_async
+    assert asynchronous.yields and asynchronous.is_async
+    assert not add.definition.yields
+
+
 class Holder:
     def __call__(self) -> None: ...
 
@@ -155,7 +166,6 @@ class Holder:
     ("function", "options", "error", "message"),
     [
         (lambda: 1, {}, InvalidName, "a lambda has no name"),
-        (generator, {}, CallerError, "'generator' yields"),
         (Holder(), {}, CallerError, "@task is for functions"),
         (Holder.__dict__["static"], {}, CallerError, "@task is for functions"),
         (add.definition.function, {"name": "a b"}, InvalidName, "task name 'a b' is not allowed"),

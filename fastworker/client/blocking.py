@@ -20,12 +20,14 @@ from typing import Any, Generic, Self, TypeVar
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from fastworker.client.blocking_dead import BlockingManagement
+from fastworker.client.blocking_streams import BlockingStream
 from fastworker.client.callbacks import CallbackIterator, JobCallback
 from fastworker.client.calls import Call, TaskLike, check_options
 from fastworker.client.client import Client
 from fastworker.client.event_loop import running_loop
 from fastworker.client.handles import CancelResult, TaskHandle
 from fastworker.client.streaming import batches, submit_batch
+from fastworker.client.streams import Stream
 from fastworker.core.records import TaskPriority, TaskResult, TaskStatus
 from fastworker.errors import ClientNotReady
 
@@ -105,6 +107,11 @@ class BlockingOptions:
         bound = self._client._inner.options(**self._given)
         handle = self._client._run(partial(bound.submit, task, *args, **kwargs))
         return self._client._handle(handle)
+
+    def stream(self, task: TaskLike, /, *args: Any, **kwargs: Any) -> BlockingStream[Any]:
+        """The items of a generator task; all keywords are its own. See `BlockingClient.stream`."""
+        bound = self._client._inner.options(**self._given)
+        return self._client._stream(partial(bound.stream, task, *args, **kwargs))
 
 
 class BlockingClient(BlockingManagement):
@@ -229,6 +236,24 @@ class BlockingClient(BlockingManagement):
         """See `Client.submit`."""
         given = {"priority": priority, "countdown": countdown, "eta": eta, **kwargs}
         return self._handle(self._run(partial(self._inner.submit, task, *args, **given)))
+
+    def stream(
+        self,
+        task: TaskLike,
+        /,
+        *args: Any,
+        priority: TaskPriority | None = None,
+        countdown: float | timedelta | None = None,
+        eta: datetime | None = None,
+        **kwargs: Any,
+    ) -> BlockingStream[Any]:
+        """See `Client.stream`; what this returns is a plain iterator."""
+        given = {"priority": priority, "countdown": countdown, "eta": eta, **kwargs}
+        return self._stream(partial(self._inner.stream, task, *args, **given))
+
+    def _stream(self, make: Callable[[], Stream[T]]) -> BlockingStream[T]:
+        portal, _ = self._ready()
+        return BlockingStream(portal.call(make), self._run)
 
     def delay_with_callback(
         self, task: TaskLike, callback_address: str, /, *args: Any, **kwargs: Any

@@ -20,7 +20,14 @@ from fastworker.core.names import check_name
 from fastworker.core.records import DEFAULT_OPTIONS, DEFAULT_QUEUE, JobOptions, TaskPriority
 from fastworker.errors import CallerError, InvalidOption
 from fastworker.options import DEFAULT_CALL, SCOPE, CallOptions, window_seconds
-from fastworker.tasks import AsyncTask, Task, TaskDefinition, registry
+from fastworker.tasks import (
+    AsyncStreamTask,
+    AsyncTask,
+    StreamTask,
+    Task,
+    TaskDefinition,
+    registry,
+)
 from fastworker.tasks.signatures import Parameters, check_arguments
 from fastworker.wire.addresses import parse_address
 from fastworker.wire.options import options_to_map
@@ -32,10 +39,16 @@ MAX_GROUP_JOBS: Final = 10_000
 MAX_GROUP_BYTES: Final = 8 * 1024 * 1024
 """Of arguments: what one transaction of the control plane takes at most."""
 
+OWNED_SECONDS: Final = 30.0
+"""A stream whose client has been gone for so long is cancelled; one that reconnects goes on."""
+
 _RANDOM_BYTES: Final = 10
 """Of one UUIDv7."""
 
-TaskLike: TypeAlias = "str | Task[..., Any] | AsyncTask[..., Any] | TaskDefinition"
+TaskLike: TypeAlias = (
+    "str | Task[..., Any] | AsyncTask[..., Any] | StreamTask[..., Any] | "
+    "AsyncStreamTask[..., Any] | TaskDefinition"
+)
 """A task, or its name."""
 
 
@@ -74,7 +87,7 @@ def _target(task: TaskLike, offered: Offered = _nothing_offered) -> _Target:
     match task:
         case TaskDefinition():  # whoever passes this has checked the arguments
             return _Target(task.name, task.call_options, task.parameters, checked=False)
-        case Task() | AsyncTask():
+        case Task() | AsyncTask() | StreamTask() | AsyncStreamTask():
             known = task.definition
             return _Target(known.name, known.call_options, known.parameters)
         case str():
@@ -146,6 +159,32 @@ def jobs_of_one_task(
         raise InvalidOption("idempotency_key is for one job; give submit_many keys=[…], one each")
     jobs = _jobs(new_ids(len(payloads)), payloads, [_spec(target, options)], options)
     return jobs if given is None else _with_keys(jobs, given)
+
+
+def job_of_stream(call: Call, offered: Offered) -> Jobs:
+    """Like `job_of`, for a job whose items are taken one by one, by whoever submits it.
+
+    It is never started twice: its consumer could not be told which items are new.
+
+    Raises:
+        CallerError: anything that cannot be sent, or a task that does not yield.
+    """
+    task = call.task
+    definition = task if isinstance(task, str | TaskDefinition) else task.definition
+    if not isinstance(definition, str) and not definition.yields:
+        raise CallerError(
+            f"task {definition.name!r} does not yield, so there is nothing to stream; use submit()"
+        )
+    options = call.options
+    if options is not None and (options.task_id or options.idempotency_key) is not None:
+        raise InvalidOption(
+            "a stream is always a job of its own: task_id and idempotency_key, which may mean "
+            "an older one, do not go with stream()"
+        )
+    jobs = job_of(call, offered)
+    spec = jobs.specs[0]
+    asked = replace(spec.options, stream=True, owned=OWNED_SECONDS, on_lost="fail")
+    return jobs._replace(specs=[spec._replace(options=asked)])
 
 
 class Keys(NamedTuple):

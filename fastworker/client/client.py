@@ -17,6 +17,7 @@ from fastworker.client.calls import (
     checked_keys,
     chosen,
     job_of,
+    job_of_stream,
     jobs_of_calls,
     jobs_of_one_task,
 )
@@ -26,6 +27,7 @@ from fastworker.client.handles import TaskHandle
 from fastworker.client.queues import QueueCalls
 from fastworker.client.results import Watched, value_of, view_to_result
 from fastworker.client.streaming import stream_handles
+from fastworker.client.streams import Stream
 from fastworker.client.submissions import Jobs, Submission
 from fastworker.core.ids import id_bytes, id_text
 from fastworker.core.records import JobView, TaskPriority, TaskResult, TaskStatus
@@ -60,6 +62,11 @@ class BoundOptions:
         """Submit; all keywords are the task's own. See `Client.submit`."""
         call = Call(task, args, kwargs, chosen(task, **self._given))
         return await self._client._submit(call, watch=True)
+
+    def stream(self, task: TaskLike, /, *args: Any, **kwargs: Any) -> Stream[Any]:
+        """The items of a generator task; all keywords are its own. See `Client.stream`."""
+        call = Call(task, args, kwargs, chosen(task, **self._given))
+        return self._client._stream(call)
 
 
 class Client(CancelCalls, DeadLetterCalls, QueueCalls):
@@ -129,6 +136,34 @@ class Client(CancelCalls, DeadLetterCalls, QueueCalls):
         """Like `delay`, and return a handle; its result is pushed here when the job ends."""
         options = chosen(task, priority=priority, countdown=countdown, eta=eta)
         return await self._submit(Call(task, args, kwargs, options), watch=True)
+
+    def stream(
+        self,
+        task: TaskLike,
+        /,
+        *args: Any,
+        priority: TaskPriority | None = None,
+        countdown: float | timedelta | None = None,
+        eta: datetime | None = None,
+        **kwargs: Any,
+    ) -> Stream[Any]:
+        """Have a generator task run, and iterate over its items: ``async for`` over what this
+        returns. See `Stream`; the job is submitted at the first step.
+
+        Raises:
+            CallerError: the arguments do not fit or cannot be sent, or the task does not yield.
+        """
+        options = chosen(task, priority=priority, countdown=countdown, eta=eta)
+        return self._stream(Call(task, args, kwargs, options))
+
+    def _stream_call(
+        self, task: TaskLike, args: Sequence[Any], kwargs: Mapping[str, Any], options: CallOptions
+    ) -> Stream[Any]:
+        """What streams of tasks come down to."""
+        return self._stream(Call(task, tuple(args), kwargs, options))
+
+    def _stream(self, call: Call) -> Stream[Any]:
+        return Stream(self, job_of_stream(call, self._usable().offers.parameters))
 
     async def delay_with_callback(
         self,

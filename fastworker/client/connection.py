@@ -173,6 +173,7 @@ class Connection(Desk):
         self._heard_at = anyio.current_time()
         self._control = [self._introduction()]
         self._control += watch_messages(self.watches.open_subscriptions())
+        self._control += self.arrivals.pulls()
         self._standing = True
         self.problem = None
         self.refusal, self.tried_all = None, False
@@ -286,6 +287,8 @@ class Connection(Desk):
                 self.watches.finished(message)
             case m.Gone():
                 self.watches.gone(message)
+            case m.Streamed():
+                self.arrivals.arrived(message)
             case m.Fetched() | m.Cancelled() | m.Report():
                 self.requests.answered(message.request, message)
             case m.Problem():

@@ -13,6 +13,7 @@ from typing import Final
 
 import anyio
 
+from fastworker.client.arriving import Arrivals
 from fastworker.client.outbox import Outbox
 from fastworker.client.requests import Request, Requests
 from fastworker.client.results import Watched, Watches
@@ -46,6 +47,7 @@ class Desk:
         )
         self.requests = Requests(numbers)
         self.watches = watches
+        self.arrivals = Arrivals()
         self.problem: FastWorkerError | None = None
         """Why there is no connection, while there is none."""
         self._places = places
@@ -181,6 +183,13 @@ class Desk:
         if request.answer is None:
             raise self._unanswered(request, timeout_seconds)
         return request.answer
+
+    def post_request(
+        self, build: Callable[[int], m.Message], on_answer: Callable[[], None]
+    ) -> None:
+        """Ask without waiting; it is asked again until there is an answer or the client stops."""
+        self.requests.ask(build).on_done = on_answer
+        self._wake.set()
 
     def _unanswered(self, request: Request, timeout_seconds: float) -> FastWorkerError:
         what = type(request.message).__name__

@@ -8,6 +8,7 @@ from random import Random
 
 from fastworker.runner.board import Cells
 from fastworker.runner.stopping import Limits, Stop
+from fastworker.runner.streams import StreamBuffer
 from fastworker.tasks import TaskDefinition
 
 
@@ -71,3 +72,7 @@ class Assignment:
     looks at ``stop`` itself."""
     cancelled: bool = False
     """Its event loop has been asked to."""
+    streamed: bool = False
+    """Its items are taken one by one; it is a generator task, or fails."""
+    stream: StreamBuffer | None = None
+    """They wait here; set when it starts."""

@@ -19,6 +19,7 @@ from fastworker.errors import NotSerializable, ProtocolError
 from fastworker.runner.assignment import Assignment
 from fastworker.runner.context import current_job
 from fastworker.runner.failures import failure_from, failure_said, type_name
+from fastworker.runner.generators import ItemRefused, iterate, iterate_here
 from fastworker.runner.stopping import StopReason
 from fastworker.tasks import RetryDecision, TaskDefinition, decide
 from fastworker.wire.values import PayloadTooLarge, open_call, seal_value
@@ -73,7 +74,11 @@ async def run_coroutine(
         return call
     definition, args, kwargs = call
     try:
-        value = await definition.function(*args, **kwargs)
+        if definition.yields:
+            made = definition.function(*args, **kwargs)
+            value = await iterate(assignment, made)
+        else:
+            value = await definition.function(*args, **kwargs)
     except BaseException as error:
         if passes(error):
             raise
@@ -93,6 +98,8 @@ def run_function(assignment: Assignment) -> Ending:
     definition, args, kwargs = call
     try:
         value = definition.function(*args, **kwargs)
+        if definition.yields:
+            value = iterate_here(assignment, value)
     except BaseException as error:
         if _unwinds(assignment, error):
             return unwound(assignment, error)
@@ -169,6 +176,11 @@ def _call_of(assignment: Assignment) -> _Call | Ending:
     except ProtocolError as error:
         message = f"the arguments of job {id_text(assignment.id)} are damaged: {error}"
         return Ending(_DEAD, None, failure_said("JobDead", message, reason="corrupt"))
+    if assignment.streamed and not definition.yields:
+        message = (
+            f"task {definition.name!r} does not yield, so there is nothing to stream; submit it"
+        )
+        return Ending(_FAILURE, None, failure_said("NotAStream", message))
     return definition, args, kwargs
 
 
@@ -176,14 +188,21 @@ def _succeeded(assignment: Assignment, value: object) -> Ending:
     # A result that cannot travel is not tried again: the next one would be of the same kind.
     try:
         sealed = seal_value(value, what=f"the result of task {assignment.route.task!r}")
-    except PayloadTooLarge as error:
-        return Ending(_FAILURE, None, failure_said("ResultTooLarge", str(error)))
-    except NotSerializable as error:
-        return Ending(_FAILURE, None, failure_said("ResultNotSerializable", str(error)))
     except BaseException as error:  # looking into a user's object may run user code
-        failure = failure_from(error)._replace(type_name="ResultNotSerializable")
-        return Ending(_FAILURE, None, failure)
+        return _unsealed(error)
     return Ending(_SUCCESS, sealed, None)
+
+
+def _unsealed(error: BaseException | None) -> Ending:
+    """The ending of an attempt whose result or item cannot travel, for this reason."""
+    if isinstance(error, PayloadTooLarge):
+        failure = failure_said("ResultTooLarge", str(error))
+    elif isinstance(error, NotSerializable):
+        failure = failure_said("ResultNotSerializable", str(error))
+    else:
+        assert error is not None
+        failure = failure_from(error)._replace(type_name="ResultNotSerializable")
+    return Ending(_FAILURE, None, failure)
 
 
 def _failed(
@@ -194,6 +213,8 @@ def _failed(
     kwargs: dict[str, Any],
     advice: str,
 ) -> Ending:
+    if isinstance(error, ItemRefused):
+        return _unsealed(error.__cause__)
     if isinstance(error, TypeError):
         misfit = _misfit(definition.function, args, kwargs)
         if misfit is not None:

@@ -28,12 +28,14 @@ from fastworker.runner.ready import ReadyJobs
 from fastworker.runner.slots import Slots
 from fastworker.runner.stopping import Limits, limits_of
 from fastworker.runner.stops import Stops
+from fastworker.runner.streams import Streams
 from fastworker.runner.watchdog import end_process_group
 from fastworker.wire.codec import decode, encode
 from fastworker.wire.messages import (
     Assign,
     LeaseLost,
     Message,
+    Pull,
     Relay,
     RunnerSlots,
     RunnerStop,
@@ -107,6 +109,7 @@ class RunnerService:
         self._ended = Handover[tuple[Assignment, Ending]](reactor.post, self._take_ended)
         self._relays = Handover[tuple[Relay, Callable[[], None]]](reactor.post, self._take_relay)
         self._waits = Handover[tuple[Assignment, int]](reactor.post, self._take_wait)
+        self._streams = Streams(reactor.post, self.tell)
 
     def running(self) -> list[Assignment]:
         """The jobs that run. Any thread."""
@@ -162,6 +165,8 @@ class RunnerService:
         self._running[assignment.token] = assignment
         if self._attention.asleep:
             self._attention.wake()
+        if assignment.streamed:
+            assignment.stream = self._streams.open(assignment.id, assignment.token)
         if not self._timer_set:
             self._timer_set = True
             self._reactor.later(ANNOUNCE_SECONDS, self._announce_started)
@@ -176,6 +181,8 @@ class RunnerService:
             self._take_assign(message)
         elif isinstance(message, Relay):
             self._on_relay(message)
+        elif isinstance(message, Pull):
+            self._streams.pull(message)
         elif isinstance(message, Withdraw):
             self._stops.withdraw(message)
         elif isinstance(message, RunnerStop):
@@ -204,13 +211,14 @@ class RunnerService:
         for job_id, token, payload, attempt, which, budget, failures, remaining in columns:
             if token in running or token in ready:
                 continue
-            route, priority, limits = specs[which]
+            route, priority, limits, streamed = specs[which]
             limit = None if budget is None else now + budget
             job = Assignment(job_id, token, route, priority, payload, attempt, limit, failures)
             if remaining is not None:
                 job.limits = Limits(limits and limits.timeout, now + remaining)
             elif limits is not None:
                 job.limits = limits
+            job.streamed = streamed
             put(job)
         if self._stopping:
             self._hand_back()
@@ -248,6 +256,8 @@ class RunnerService:
         assignment, ending = ended
         assignment.held = None
         del self._running[assignment.token]
+        if assignment.stream is not None:
+            self._streams.close(assignment.token)
         pool = assignment.route.pool
         if assignment.waits > 0:
             # It left something behind that still waits: its slot is free already, and what the
@@ -406,7 +416,12 @@ class RunnerService:
                 callback()
 
 
-def _spec(route: Route, priority: object, options: object) -> tuple[Route, int, Limits | None]:
-    """What is the same for all jobs of one spec; a call's own limit replaces its task's."""
-    own = limits_of(options.get("timeout")) if options and isinstance(options, dict) else None
-    return route, cast(int, priority), own or route.limits
+def _spec(
+    route: Route, priority: object, options: object
+) -> tuple[Route, int, Limits | None, bool]:
+    """What is the same for all jobs of one spec, and whether they are streamed; a call's own limit
+    replaces its task's."""
+    if not options or not isinstance(options, dict):
+        return route, cast(int, priority), route.limits, False
+    own = limits_of(options.get("timeout"))
+    return route, cast(int, priority), own or route.limits, options.get("stream") is True

@@ -44,6 +44,7 @@ from fastworker.wire.messages import (
     Message,
     Problem,
     Query,
+    StreamPull,
     Submit,
     Unwatch,
     Watch,
@@ -102,6 +103,7 @@ class ClientPeer(Watcher):
         roster.clients.discard(self)
         if self.client_id is not None and roster.clients_by_id.get(self.client_id) is self:
             del roster.clients_by_id[self.client_id]
+        self._plane.streams.leave(self)
 
     async def receive(self, message: Message) -> None:
         """Handle one message.
@@ -129,6 +131,8 @@ class ClientPeer(Watcher):
                 await self._manage(message)
             case CallbackAck():
                 self._plane.acknowledge_callbacks(split_ids(message.deliveries))
+            case StreamPull():
+                self._plane.streams.pull(self, message)
             case Introduce():
                 self._introduce(message)
             case Beat():

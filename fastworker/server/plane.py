@@ -14,6 +14,7 @@ from fastworker.core.records import Now
 from fastworker.server.inbox import Inbox
 from fastworker.server.roster import ConnectedRoster
 from fastworker.server.settings import ControlPlaneSettings
+from fastworker.server.streams import Streams
 from fastworker.store.thread import StoreThread
 from fastworker.wire.fields import OptionMap
 
@@ -45,6 +46,10 @@ class Plane:
     warned: set[str] = field(default_factory=set)
     dead_letter_turn: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(1, max_value=1))
     """Held while dead letters are replayed or discarded, so that none is replayed twice."""
+    streams: Streams = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.streams = Streams(self.roster, self.dispatcher.job)
 
     def warn(self, text: str) -> None:
         """Log a warning once."""

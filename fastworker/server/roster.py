@@ -111,6 +111,8 @@ class ConnectedRoster:
         self.on_turn: list[Callable[[Dispatcher], None]] = []
         self.on_ended: list[Callable[[Sequence[FinishRow]], None]] = []
         self.on_client: list[Callable[[bytes], None]] = []
+        self.on_subworker: list[Callable[[bytes, Link], None]] = []
+        """Called once a subworker is told that it is registered."""
 
     # -- the shell of the loop --------------------------------------------------------------
 
@@ -241,6 +243,8 @@ class ConnectedRoster:
             self.subworkers[command.fact.session] = link
             # Urgent, so that no urgent assignment overtakes it.
             link.send(Registered(self._lease_seconds, command.stale), urgent=True)
+            for listener in self.on_subworker:
+                listener(command.fact.session, link)
 
     def _tell(self, session: bytes, message: Message, *, lazy: bool = False) -> None:
         link = self.subworkers.get(session)

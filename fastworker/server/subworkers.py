@@ -39,6 +39,7 @@ from fastworker.wire.messages import (
     Register,
     Relay,
     Started,
+    StreamItems,
     Unwinding,
     Withdrawn,
 )
@@ -127,6 +128,8 @@ class SubworkerPeer:
                 await put(Offer(session, tasks, _signatures(message), _withheld(message)))
             case Relay():
                 await self._relay(message)
+            case StreamItems():
+                self._plane.streams.items(session, message)
             case Bye():
                 self._leaving = True
             case BeatAck():

@@ -8,12 +8,21 @@ the call, not before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from datetime import timedelta
-from typing import Any, Protocol, overload
+from typing import Any, Final, Protocol, TypeAlias, overload
 
 from fastworker.core.records import DEFAULT_QUEUE, TaskPriority
-from fastworker.tasks.calling import AsyncTask, BoundOptions, P, R, Task
+from fastworker.tasks.calling import (
+    AsyncStreamTask,
+    AsyncTask,
+    BoundOptions,
+    P,
+    R,
+    StreamTask,
+    T,
+    Task,
+)
 from fastworker.tasks.definitions import (
     OnLeaseLost,
     OnLost,
@@ -29,6 +38,7 @@ from fastworker.tasks.retrying import Retry, RetryDecision, RetryLater, decide
 from fastworker.tasks.signatures import bind_arguments
 
 __all__ = [
+    "AsyncStreamTask",
     "AsyncTask",
     "BoundOptions",
     "OnLeaseLost",
@@ -39,6 +49,7 @@ __all__ = [
     "RetryLater",
     "RunIn",
     "Runtime",
+    "StreamTask",
     "Task",
     "TaskDefinition",
     "bind_arguments",
@@ -49,10 +60,31 @@ __all__ = [
 ]
 
 
+AnyTask: TypeAlias = (
+    Task[..., Any] | AsyncTask[..., Any] | StreamTask[..., Any] | AsyncStreamTask[..., Any]
+)
+
+_KINDS: Final[dict[tuple[bool, bool], Callable[[TaskDefinition], AnyTask]]] = {
+    (False, False): Task,
+    (True, False): AsyncTask,
+    (False, True): StreamTask,
+    (True, True): AsyncStreamTask,
+}
+"""What a function becomes: by whether it is an ``async def``, and whether it yields."""
+
+
 class TaskDecorator(Protocol):
     """What ``@task(...)`` with options gives: it makes a task of a function."""
 
-    # The coroutine form comes first and wins: the overlap is meant.
+    # The particular forms come first and win: the overlap is meant.
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[P, AsyncIterator[T]], /
+    ) -> AsyncStreamTask[P, T]: ...  # pyright: ignore[reportOverlappingOverload]
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[P, Iterator[T]], /
+    ) -> StreamTask[P, T]: ...  # pyright: ignore[reportOverlappingOverload]
     @overload
     def __call__(  # type: ignore[overload-overlap]
         self, function: Callable[P, Coroutine[Any, Any, R]], /
@@ -61,6 +93,14 @@ class TaskDecorator(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
 
+@overload
+def task(  # type: ignore[overload-overlap]
+    function: Callable[P, AsyncIterator[T]], /
+) -> AsyncStreamTask[P, T]: ...  # pyright: ignore[reportOverlappingOverload]
+@overload
+def task(  # type: ignore[overload-overlap]
+    function: Callable[P, Iterator[T]], /
+) -> StreamTask[P, T]: ...  # pyright: ignore[reportOverlappingOverload]
 @overload
 def task(  # type: ignore[overload-overlap]
     function: Callable[P, Coroutine[Any, Any, R]], /
@@ -141,7 +181,7 @@ def task(
         TaskNameTaken: another module has a task of this name.
     """
 
-    def decorate(function: Callable[..., Any]) -> Task[..., Any] | AsyncTask[..., Any]:
+    def decorate(function: Callable[..., Any]) -> AnyTask:
         definition = define(
             function,
             name=name,
@@ -160,6 +200,6 @@ def task(
             tags=tags,
         )
         registry.register(definition)
-        return AsyncTask(definition) if definition.is_async else Task(definition)
+        return _KINDS[definition.is_async, definition.yields](definition)
 
     return decorate if function is None else decorate(function)

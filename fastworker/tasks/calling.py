@@ -7,7 +7,7 @@ gives; in both, ``R`` is the result.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cast
@@ -19,9 +19,11 @@ from fastworker.tasks.signatures import bind_arguments
 
 if TYPE_CHECKING:
     from fastworker.client.handles import TaskHandle
+    from fastworker.client.streams import Stream
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class BoundOptions(Generic[P, R]):
@@ -48,6 +50,10 @@ class BoundOptions(Generic[P, R]):
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """Like `delay`, but returns a handle to wait for the result with."""
         return await _submit(self._definition, args, kwargs, self.call_options, watch=True)
+
+    def stream(self: BoundOptions[P, list[T]], *args: P.args, **kwargs: P.kwargs) -> Stream[T]:
+        """The items of a task that yields; see `StreamTask.stream`."""
+        return _stream(self._definition, args, kwargs, self.call_options)
 
 
 class _BaseTask(Generic[P, R]):
@@ -181,6 +187,58 @@ class AsyncTask(_BaseTask[P, R]):
         """Run the function here: ``await`` what this returns."""
         coroutine: Coroutine[Any, Any, R] = self.definition.function(*args, **kwargs)
         return coroutine
+
+
+class StreamTask(_BaseTask[P, list[T]]):
+    """A task made of a plain generator function; workers run it in a thread.
+
+    Submitted without `stream`, its result is the list of its items.
+    """
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        """Run the generator here: iterate over what this returns."""
+        items: Iterator[T] = self.definition.function(*args, **kwargs)
+        return items
+
+    def stream(self, *args: P.args, **kwargs: P.kwargs) -> Stream[T]:
+        """Have it run, and iterate over its items as they are made.
+
+        Uses the process's one started client. The job is submitted at the first step.
+
+        Raises:
+            ArgumentError: the arguments do not fit the function.
+            NotSerializable: an argument cannot travel.
+            ClientNotReady: no started client, or several.
+        """
+        return _stream(self.definition, args, kwargs, self.definition.call_options)
+
+
+class AsyncStreamTask(_BaseTask[P, list[T]]):
+    """A task made of an ``async def`` that yields; workers run it in their event loop.
+
+    Submitted without `stream`, its result is the list of its items.
+    """
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        """Run the generator here: ``async for`` over what this returns."""
+        items: AsyncIterator[T] = self.definition.function(*args, **kwargs)
+        return items
+
+    def stream(self, *args: P.args, **kwargs: P.kwargs) -> Stream[T]:
+        """Have it run, and iterate over its items as they are made; see `StreamTask.stream`."""
+        return _stream(self.definition, args, kwargs, self.definition.call_options)
+
+
+def _stream(
+    definition: TaskDefinition,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: CallOptions,
+) -> Stream[Any]:
+    bind_arguments(definition, args, kwargs)
+    from fastworker.client.current import current_client  # as in `_submit`
+
+    return current_client()._stream_call(definition, args, kwargs, options)
 
 
 async def _submit(

@@ -61,10 +61,13 @@ class TaskDefinition:
     is_async: bool = field(init=False)
     tags: frozenset[str] = frozenset()
     parameters: Parameters = field(init=False, repr=False, compare=False)
+    yields: bool = field(init=False, repr=False, compare=False)
+    """Whether it is a generator: its items are streamed, or its result is a list of them."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_async", inspect.iscoroutinefunction(self.function))
         object.__setattr__(self, "parameters", Parameters.of(self.function))
+        object.__setattr__(self, "yields", _yields(self.function))
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -97,7 +100,7 @@ def define(
     """
     _check_function(function)
     task_name = check_name("task", _own_name(function) if name is None else name)
-    is_async = inspect.iscoroutinefunction(function)
+    is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
     if runtime is not None:
         _check_runtime(task_name, runtime, is_async)
     retry = retry_policy(retries, backoff)
@@ -180,10 +183,10 @@ def _check_function(function: object) -> None:
         raise CallerError(
             f"@task is for functions, and {function!r:.80} is none; write a function that calls it"
         )
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise CallerError(
-            f"task {function.__name__!r} yields, and a task returns one result; return a list"
-        )
+
+
+def _yields(function: Callable[..., Any]) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _own_name(function: Callable[..., Any]) -> str:

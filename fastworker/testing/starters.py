@@ -21,12 +21,13 @@ import trio
 from fastworker.core.records import STATUS_NUMBERS, TaskStatus
 from fastworker.runner.assignment import Assignment
 from fastworker.runner.asyncio_loop import AsyncioStarter
-from fastworker.runner.attempt import Ending, run_function
+from fastworker.runner.attempt import Ending, run_coroutine, run_function
 from fastworker.runner.failures import failure_said
 from fastworker.runner.handover import Handover
 from fastworker.runner.reactor import Finish, Start
+from fastworker.runner.runtimes import asyncio_in_trio
 from fastworker.runner.service import RunnerService
-from fastworker.runner.trio_loop import TrioStarter
+from fastworker.runner.trio_loop import TrioStarter, is_outer_cancellation
 from fastworker.tasks import Runtime
 
 FAILURE: Final = STATUS_NUMBERS[TaskStatus.FAILURE]
@@ -98,7 +99,13 @@ class _FunctionStarter:
         self._nursery.start_soon(self._run, assignment, name=assignment.route.task)
 
     async def _run(self, assignment: Assignment) -> None:
-        if self._in_thread:
+        definition = assignment.route.definition
+        if definition is not None and definition.yields and not self._in_thread:
+            # In steps: a generator that waits for its consumer must not hold up the loop.
+            ending = await run_coroutine(
+                assignment, advice=asyncio_in_trio, passes=is_outer_cancellation
+            )
+        elif self._in_thread:
             ending = await trio.to_thread.run_sync(
                 run_function, assignment, abandon_on_cancel=True, limiter=self._limiter
             )

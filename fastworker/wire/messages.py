@@ -381,6 +381,36 @@ class CallbackAck(Message):
     deliveries: Ids
 
 
+@dataclass(slots=True)
+class StreamPull(Message):
+    """Push the items of this streamed job, up to ``limit``; the latest one holds.
+
+    ``next``: items below it are taken and need not be kept. ``limit``: items below it may be sent.
+    ``again``: send from ``next`` on again, for what was sent before may be lost. Sent again on
+    every new connection.
+    """
+
+    KIND: ClassVar[int] = 33
+    id: Id16
+    next: U64
+    limit: U64
+    again: Flag = False
+
+
+@dataclass(slots=True)
+class Streamed(Message):
+    """Items of a streamed job, sealed, from the one numbered ``first`` on.
+
+    ``total``: how many there are in all, once that is known.
+    """
+
+    KIND: ClassVar[int] = 34
+    id: Id16
+    first: U64
+    items: BlobColumn
+    total: U64 | None = None
+
+
 # --- subworkers ----------------------------------------------------------------------------
 
 
@@ -576,6 +606,33 @@ class Relay(Message):
     runner: U64
     frame: Blob
     closed: Flag = False
+
+
+@dataclass(slots=True)
+class Pull(Message):
+    """`StreamPull`, for the attempt that holds the job. Also spoken from subworker to runner."""
+
+    KIND: ClassVar[int] = 60
+    id: Id16
+    token: U64
+    next: U64
+    limit: U64
+    again: Flag = False
+
+
+@dataclass(slots=True)
+class StreamItems(Message):
+    """`Streamed`, from the attempt that made them. Also spoken from runner to subworker.
+
+    Without items and ``total`` it asks for the latest `Pull`: the attempt has begun.
+    """
+
+    KIND: ClassVar[int] = 61
+    id: Id16
+    token: U64
+    first: U64
+    items: BlobColumn
+    total: U64 | None = None
 
 
 # --- subworker and runner, over a socketpair ----------------------------------------------

@@ -24,11 +24,13 @@ from fastworker.wire.messages import (
     Offered,
     Outcome,
     OutcomeAck,
+    Pull,
     Relay,
     RunnerReady,
     RunnerSlots,
     RunnerStop,
     Started,
+    StreamItems,
     Withdraw,
     Withdrawn,
 )
@@ -226,6 +228,9 @@ class Switchboard:
                     self._withdraw(message)
                 case Relay():
                     self._relaying.inward(message)
+                case Pull():
+                    for runner in self._held.handed_over([message.token]):
+                        self._tell_runner(runner, message)
                 case _:
                     _log.debug("ignored %s from the control plane", type(message).__name__)
         if self.draining:
@@ -327,6 +332,8 @@ class Switchboard:
                     self._announce_capacity()
                 case Relay():
                     self._relaying.outward(number, message)
+                case StreamItems():
+                    self._tell(message)
                 case _:
                     _log.debug("ignored %s from runner %d", type(message).__name__, number)
         if number in self._held.leaving:

@@ -18,7 +18,9 @@ from fastworker.wire.values import open_value, seal_call
 
 def attempt_at(function: Callable[..., Any] | None, *args: Any, **kwargs: Any) -> Assignment:
     definition: Any = (
-        None if function is None else SimpleNamespace(name="sample", function=function, retry=None)
+        None
+        if function is None
+        else SimpleNamespace(name="sample", function=function, retry=None, yields=False)
     )
     route = Route("sample", definition, 1, lambda assignment: None)
     return Assignment(bytes(16), 1, route, 1, seal_call(args, kwargs, task="sample"), 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator, Iterator
 
 import sniffio
 import trio
@@ -82,3 +83,46 @@ async def hang_once() -> str:
 async def parent(x: int) -> int:
     handle = await add.submit(x, 1)
     return await handle.result() + 1
+
+
+made: list[int] = []
+"""What the generators below have made, in order; every test empties it first."""
+
+
+@task(name="testing-count")
+async def count(end: int) -> AsyncIterator[int]:
+    for number in range(end):
+        made.append(number)
+        yield number
+
+
+@task(name="testing-count-plain")
+def count_plain(end: int) -> Iterator[int]:
+    for number in range(end):
+        made.append(number)
+        yield number
+
+
+@task(name="testing-count-and-fail")
+async def count_and_fail(end: int) -> AsyncIterator[int]:
+    for number in range(end):
+        yield number
+    raise LookupError("no more numbers")
+
+
+@task(name="testing-unsealable")
+async def unsealable() -> AsyncIterator[object]:
+    yield "first"
+    yield object()
+
+
+@task(name="testing-large-items")
+async def large_items(size: int) -> AsyncIterator[bytes]:
+    while True:
+        made.append(size)
+        yield bytes(size)
+
+
+@task(name="testing-count-of-count")
+async def count_of_count(end: int) -> int:
+    return sum([number async for number in count.stream(end)])

@@ -217,4 +217,12 @@ EXAMPLES: Final[dict[str, m.Message]] = {
         "asyncio", 0.6, 17, A, "mail.send", "/app/mail.py:3", "in send, line 3", True
     ),
     "loop_blocked_least": m.LoopBlocked("trio", 0.6),
+    "stream_pull": m.StreamPull(A, 64, 128, True),
+    "stream_pull_least": m.StreamPull(A, 0, 64),
+    "streamed": m.Streamed(A, 62, [b"sealed", b"sealed"], 64),
+    "streamed_least": m.Streamed(A, 0, [b"sealed"]),
+    "pull": m.Pull(A, 17, 64, 128, True),
+    "pull_least": m.Pull(A, 17, 0, 64),
+    "stream_items": m.StreamItems(A, 17, 62, [b"sealed", b"sealed"], 64),
+    "stream_items_least": m.StreamItems(A, 17, 0, []),
 }
