@@ -30,8 +30,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "logs": (),
     "options": ("core.records", "core.ids", "core.names", "core.keys"),
     "config": ("core.records", "core.names", "wire.addresses", "wire.handshake", "local_token"),
-    # A task's own `delay` and `submit` go through the process's one started client.
-    "tasks": ("core.records", "core.names", "options", "client.current", "client.handles"),
+    # A task's own `delay`, `submit` and `stream` go through the process's one started client.
+    "tasks": (
+        *("core.records", "core.names", "options"),
+        *("client.current", "client.handles", "client.streams"),
+    ),
     "transport": ("wire", "core.ids"),
     # `store.opening` turns a location into something that fulfils the contract, and says no more.
     "server": (

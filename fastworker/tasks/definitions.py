@@ -65,7 +65,7 @@ class TaskDefinition:
     """Whether it is a generator: its items are streamed, or its result is a list of them."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "is_async", inspect.iscoroutinefunction(self.function))
+        object.__setattr__(self, "is_async", _is_async(self.function))
         object.__setattr__(self, "parameters", Parameters.of(self.function))
         object.__setattr__(self, "yields", _yields(self.function))
 
@@ -100,7 +100,7 @@ def define(
     """
     _check_function(function)
     task_name = check_name("task", _own_name(function) if name is None else name)
-    is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    is_async = _is_async(function)
     if runtime is not None:
         _check_runtime(task_name, runtime, is_async)
     retry = retry_policy(retries, backoff)
@@ -183,6 +183,10 @@ def _check_function(function: object) -> None:
         raise CallerError(
             f"@task is for functions, and {function!r:.80} is none; write a function that calls it"
         )
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _yields(function: Callable[..., Any]) -> bool:

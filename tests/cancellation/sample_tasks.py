@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 
 from fastworker import task
 
@@ -34,3 +35,16 @@ async def fail_once(mark: str) -> int:
     if started[mark] == 1:
         raise LookupError(mark)
     return started[mark]
+
+
+@task(name="cancelling-items")
+async def items(mark: str, end: int) -> AsyncIterator[int]:
+    started[mark] += 1
+    for number in range(end):
+        yield number
+
+
+@task(name="cancelling-items-plain")
+def items_plain(mark: str, end: int) -> Iterator[int]:
+    started[mark] += 1
+    yield from range(end)

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from fastworker.testing import open_cluster, open_runtime
-from tests.cancellation import cases_asking, cases_standing, cases_submitting
+from tests.cancellation import cases_asking, cases_standing, cases_streams, cases_submitting
 from tests.cancellation.leftovers import (
     asyncio_tasks,
     held_locks,
@@ -25,7 +25,12 @@ from tests.cancellation.sample_tasks import note
 from tests.cancellation.stage import PATIENCE_SECONDS, Case, Stage, on_stage
 from tests.cancellation.stepping import CANCELLED, Moment, Ran, moments, run_asyncio, run_trio
 
-CASES = [*cases_submitting.CASES, *cases_asking.CASES, *cases_standing.CASES]
+CASES = [
+    *cases_submitting.CASES,
+    *cases_asking.CASES,
+    *cases_streams.CASES,
+    *cases_standing.CASES,
+]
 
 CALL_SECONDS = 30.0
 """For one call; one that takes longer hangs."""
