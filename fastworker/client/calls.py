@@ -28,6 +28,7 @@ from fastworker.tasks import (
     TaskDefinition,
     registry,
 )
+from fastworker.tasks.models import TaskModels
 from fastworker.tasks.signatures import Parameters, check_arguments
 from fastworker.wire.addresses import parse_address
 from fastworker.wire.options import options_to_map
@@ -77,6 +78,8 @@ class _Target(NamedTuple):
     """None: not known, or not the same on all subworkers."""
     checked: bool = True
     """Whether arguments are to be checked."""
+    models: TaskModels | None = None
+    """What its annotations make of arguments and results; None: only its name is known."""
 
 
 def _nothing_offered(name: str) -> None:
@@ -86,10 +89,12 @@ def _nothing_offered(name: str) -> None:
 def _target(task: TaskLike, offered: Offered = _nothing_offered) -> _Target:
     match task:
         case TaskDefinition():  # whoever passes this has checked the arguments
-            return _Target(task.name, task.call_options, task.parameters, checked=False)
+            return _Target(
+                task.name, task.call_options, task.parameters, checked=False, models=task.models
+            )
         case Task() | AsyncTask() | StreamTask() | AsyncStreamTask():
             known = task.definition
-            return _Target(known.name, known.call_options, known.parameters)
+            return _Target(known.name, known.call_options, known.parameters, models=known.models)
         case str():
             # A task of this name here need not be the one that the subworkers have: its options
             # are the caller's choice, and what arguments fit is theirs to say.
@@ -106,6 +111,8 @@ def _seal(target: _Target, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
         return seal_call(args, kwargs, task=target.name)
     if target.checked:
         check_arguments(target.name, parameters, args, kwargs)
+    if target.models is not None:
+        target.models.check(args, kwargs)
     return seal_call(args, kwargs, task=target.name, names=parameters.positional)
 
 
@@ -135,7 +142,7 @@ def job_of(call: Call, offered: Offered, *, keyed: bool = False) -> Jobs:
         kwargs = dict(sorted(kwargs.items()))
     payload = _seal(target, call.args, kwargs)
     ids = new_ids(1) if options.task_id is None else [id_bytes(options.task_id)]
-    return _jobs(ids, [payload], [_spec(target, options)], options)
+    return _jobs(ids, [payload], [_spec(target, options)], options, target.models)
 
 
 def jobs_of_one_task(
@@ -157,7 +164,8 @@ def jobs_of_one_task(
         raise InvalidOption("task_id is for one job; submit_many makes an id for each")
     if options.idempotency_key is not None:
         raise InvalidOption("idempotency_key is for one job; give submit_many keys=[…], one each")
-    jobs = _jobs(new_ids(len(payloads)), payloads, [_spec(target, options)], options)
+    ids = new_ids(len(payloads))
+    jobs = _jobs(ids, payloads, [_spec(target, options)], options, target.models)
     return jobs if given is None else _with_keys(jobs, given)
 
 
@@ -212,9 +220,16 @@ def checked_keys(
     return Keys([None if key is None else check_key(key) for key in keys], window_seconds(window))
 
 
-def _jobs(ids: list[bytes], payloads: list[bytes], specs: list[Spec], options: CallOptions) -> Jobs:
+def _jobs(
+    ids: list[bytes],
+    payloads: list[bytes],
+    specs: list[Spec],
+    options: CallOptions,
+    models: TaskModels | None,
+) -> Jobs:
+    known: list[TaskModels | None] | None = None if models is None else [models] * len(ids)
     if options is DEFAULT_CALL:
-        return Jobs(ids, payloads, specs)
+        return Jobs(ids, payloads, specs, models=known)
     wall, key = wall_seconds(), options.idempotency_key
     ready_at, expires_at = options.ready_at(wall), options.expires_at(wall)
     return Jobs(
@@ -226,6 +241,7 @@ def _jobs(ids: list[bytes], payloads: list[bytes], specs: list[Spec], options: C
         keys=None if key is None else [key],
         key_seconds=None if key is None else window_seconds(options.idempotency_window),
         deadlines=_deadlines(options, wall, len(ids)),
+        models=known,
     )
 
 
@@ -272,6 +288,7 @@ def jobs_of_calls(calls: Iterable[Call], offered: Offered, given: Keys | None = 
         keys=keys if windows else None,
         key_seconds=windows.pop() if windows else None,
         deadlines=deadlines if any(at is not None for at in deadlines) else None,
+        models=[None if one.models is None else one.models[0] for one in ones],
     )
     return jobs if given is None else _with_keys(jobs, given)
 

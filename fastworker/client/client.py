@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import repeat
 from typing import Any, TypeVar
 
 import anyio
@@ -25,7 +26,7 @@ from fastworker.client.cancelling import CancelCalls
 from fastworker.client.dead import DeadLetterCalls
 from fastworker.client.handles import TaskHandle
 from fastworker.client.queues import QueueCalls
-from fastworker.client.results import Watched, value_of, view_to_result
+from fastworker.client.results import Watched, view_to_result
 from fastworker.client.streaming import stream_handles
 from fastworker.client.streams import Stream
 from fastworker.client.submissions import Jobs, Submission
@@ -248,12 +249,15 @@ class Client(CancelCalls, DeadLetterCalls, QueueCalls):
 
     def _accepted(self, submission: Submission, watched: list[Watched]) -> list[TaskHandle[Any]]:
         """Handles of accepted jobs; where an older job holds, of that one."""
+        ids, models = submission.jobs.ids, submission.jobs.models or repeat(None)
         if not submission.existing:
-            return [TaskHandle(self, one) for one in watched]
-        ids = submission.jobs.ids
+            return [
+                TaskHandle(self, one, models=model)
+                for one, model in zip(watched, models, strict=False)
+            ]
         return [
-            TaskHandle(self, one, deduplicated=one.id != ids[index])
-            for index, one in enumerate(watched)
+            TaskHandle(self, one, deduplicated=one.id != job_id, models=model)
+            for one, job_id, model in zip(watched, ids, models, strict=False)
         ]
 
     # --- many ------------------------------------------------------------------------------
@@ -326,9 +330,9 @@ class Client(CancelCalls, DeadLetterCalls, QueueCalls):
             TimeoutError: not all had ended in time; the jobs go on.
             others: the first failure in order, as `TaskHandle.result` raises it.
         """
-        watched = [handle._watched for handle in handles]
-        await self._settle(watched, timeout)
-        return [value_of(one) for one in watched]
+        wanted = list(handles)
+        await self._settle([handle._watched for handle in wanted], timeout)
+        return [handle._value() for handle in wanted]
 
     # --- by id -----------------------------------------------------------------------------
 

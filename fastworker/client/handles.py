@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from fastworker.client.results import Watched, result_of, value_of
 from fastworker.core.ids import id_text
 from fastworker.core.records import TaskResult, TaskStatus
+from fastworker.tasks.models import TaskModels
 
 if TYPE_CHECKING:
     from fastworker.client.client import Client
@@ -56,11 +57,19 @@ class TaskHandle(Generic[R]):
     Results are kept here once they have arrived: reading them again costs nothing.
     """
 
-    __slots__ = ("_client", "_watched", "deduplicated")
+    __slots__ = ("_client", "_models", "_watched", "deduplicated")
 
-    def __init__(self, client: Client, watched: Watched, *, deduplicated: bool = False) -> None:
+    def __init__(
+        self,
+        client: Client,
+        watched: Watched,
+        *,
+        deduplicated: bool = False,
+        models: TaskModels | None = None,
+    ) -> None:
         self._client = client
         self._watched = watched
+        self._models = models
         self.deduplicated: bool = deduplicated
         """Whether an older job holds the idempotency key: this is a handle of that one."""
 
@@ -91,7 +100,7 @@ class TaskHandle(Generic[R]):
         """
         if self._watched.ending is None:
             await self._client._settle([self._watched], timeout)
-        return cast(R, value_of(self._watched))
+        return cast(R, self._value())
 
     async def wait(self, timeout: float | timedelta | None = None) -> TaskResult:  # noqa: ASYNC109
         """Wait for the end and return how it ended, without raising the task's failure.
@@ -101,7 +110,14 @@ class TaskHandle(Generic[R]):
         """
         if self._watched.ending is None:
             await self._client._settle([self._watched], timeout)
-        return result_of(self._watched)
+        ended = result_of(self._watched)
+        if self._models is None or self._models.result is None or ended.result is None:
+            return ended
+        return replace(ended, result=self._models.rebuilt_result(ended.result))
+
+    def _value(self) -> Any:
+        value = value_of(self._watched)
+        return value if self._models is None else self._models.rebuilt_result(value)
 
     async def status(self) -> TaskStatus:
         """Ask how it stands now.

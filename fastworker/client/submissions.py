@@ -16,6 +16,7 @@ from fastworker.errors import (
     Overloaded,
     StorageFull,
 )
+from fastworker.tasks.models import TaskModels
 
 _NO_ROOM: Final = frozenset({Overloaded.code, StorageFull.code})
 
@@ -43,6 +44,8 @@ class Jobs(NamedTuple):
     """How long the keys hold; None: a day."""
     deadlines: list[float | None] | None = None
     """Of the jobs, in monotonic seconds."""
+    models: list[TaskModels | None] | None = None
+    """What results are for those whose task is known here; not sent."""
 
 
 class Stage(enum.Enum):

@@ -10,6 +10,7 @@ from fastworker.runner.board import Cells
 from fastworker.runner.stopping import Limits, Stop
 from fastworker.runner.streams import StreamBuffer
 from fastworker.tasks import TaskDefinition
+from fastworker.tasks.models import TaskModels
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +31,8 @@ class Route:
     board: Cells = field(default_factory=lambda: [0])
     stops: bool = False
     limits: Limits | None = None
+    models: TaskModels | None = None
+    """What the annotations of the task make of plain arguments."""
 
 
 @dataclass(slots=True, eq=False)

@@ -15,13 +15,14 @@ from typing import Any, Final, NamedTuple
 
 from fastworker.core.ids import id_text
 from fastworker.core.records import STATUS_NUMBERS, Failure, TaskStatus
-from fastworker.errors import NotSerializable, ProtocolError
+from fastworker.errors import ArgumentError, NotSerializable, ProtocolError
 from fastworker.runner.assignment import Assignment
 from fastworker.runner.context import current_job
 from fastworker.runner.failures import failure_from, failure_said, type_name
 from fastworker.runner.generators import ItemRefused, iterate, iterate_here
 from fastworker.runner.stopping import StopReason
 from fastworker.tasks import RetryDecision, TaskDefinition, decide
+from fastworker.tasks.models import Rebuild
 from fastworker.wire.values import PayloadTooLarge, open_call, seal_value
 
 _log = logging.getLogger("fastworker.runner")
@@ -181,7 +182,23 @@ def _call_of(assignment: Assignment) -> _Call | Ending:
             f"task {definition.name!r} does not yield, so there is nothing to stream; submit it"
         )
         return Ending(_FAILURE, None, failure_said("NotAStream", message))
+    models = assignment.route.models
+    if models is not None and models.arguments is not None:
+        misfit = _rebuilt(models.arguments, args, kwargs)
+        if misfit is not None:
+            return Ending(_FAILURE, None, misfit)
     return definition, args, kwargs
+
+
+def _rebuilt(rebuild: Rebuild, args: list[Any], kwargs: dict[str, Any]) -> Failure | None:
+    # Arguments that do not fit are not tried again: they would not fit the next time either.
+    try:
+        rebuild(args, kwargs)
+    except ArgumentError as error:
+        return failure_said("ArgumentError", str(error))
+    except BaseException as error:  # constructors of the user's classes are user code
+        return failure_from(error)._replace(type_name="ArgumentError")
+    return None
 
 
 def _succeeded(assignment: Assignment, value: object) -> Ending:

@@ -99,6 +99,7 @@ class Routes:
         if definition is not None:
             route.stops = definition.on_lease_lost == "cancel"
             route.limits = limits_of(definition.timeout)
+            route.models = definition.models
         return route
 
 

@@ -13,6 +13,7 @@ from fastworker.core.names import check_name
 from fastworker.core.records import DEFAULT_GRACE_SECONDS, DEFAULT_QUEUE, TaskPriority
 from fastworker.errors import CallerError, InvalidName, InvalidOption, TaskNameTaken
 from fastworker.options import DEFAULT_CALL, CallOptions
+from fastworker.tasks.models import TaskModels
 from fastworker.tasks.retrying import Retry, retry_policy, seconds_of
 from fastworker.tasks.signatures import Parameters
 
@@ -64,10 +65,15 @@ class TaskDefinition:
     yields: bool = field(init=False, repr=False, compare=False)
     """Whether it is a generator: its items are streamed, or its result is a list of them."""
 
+    models: TaskModels = field(init=False, repr=False, compare=False)
+    """What its annotations make of plain arguments and results."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_async", _is_async(self.function))
-        object.__setattr__(self, "parameters", Parameters.of(self.function))
         object.__setattr__(self, "yields", _yields(self.function))
+        parameters = Parameters.of(self.function)
+        object.__setattr__(self, "parameters", parameters)
+        object.__setattr__(self, "models", TaskModels(self.name, self.function, parameters))
 
     @property
     def parameter_names(self) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ class _Search:
         if depth > MAX_DEPTH:
             raise Culprit(path, f"is nested more than {MAX_DEPTH} deep; send it in a flatter form")
         self.above.add(id(value))
-        for suffix, part in _parts(value):
+        for suffix, part in _parts_of(value):
             self.visit(part, path + suffix, depth + 1)
         self.above.discard(id(value))
         _check_leaf(value, path)
@@ -83,6 +83,13 @@ def _check_leaf(value: object, path: str) -> None:
 
 def _is_number(value: object) -> bool:
     return hasattr(value, "__add__") and hasattr(value, "__pow__")
+
+
+def _parts_of(value: object) -> list[tuple[str, object]]:
+    try:
+        return list(_parts(value))
+    except Exception:  # a class of the user's that fails when looked into: it is to blame itself
+        return []
 
 
 def _parts(value: object) -> Iterator[tuple[str, object]]:

@@ -23,7 +23,7 @@ from pathlib import PurePath
 from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
 
-from cbor2 import CBORTag, dumps
+from cbor2 import CBOREncodeError, CBORTag, dumps
 
 from fastworker.core.records import MAX_PAYLOAD_BYTES
 from fastworker.errors import NotSerializable
@@ -58,6 +58,7 @@ _NATIVE: Final = SCALARS | {
 }
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_UNSET: Final = object()
 _NUMPY_PLAIN: Final = SCALARS | {complex}
 
 
@@ -92,9 +93,14 @@ class Plainer:
         if kind in _NATIVE:
             return value
         convert = _CONVERTERS.get(kind)
-        if convert is None:
-            convert = _converter_for(value)
-        return convert(self, value, depth)
+        try:
+            if convert is None:
+                convert = _converter_for(value)
+            return convert(self, value, depth)
+        except (NotSerializable, UnicodeEncodeError, CBOREncodeError):
+            raise
+        except Exception as error:  # classes of users run their own code when they are looked into
+            raise unreadable(value, error) from error
 
     def enter(self, count: int, depth: int) -> None:
         if depth >= MAX_DEPTH:
@@ -233,6 +239,15 @@ def _model(walk: Plainer, value: object, depth: int) -> object:
     return walk.mapping(dict(model_fields(value) or ()), depth)
 
 
+def _root_model(walk: Plainer, value: object, depth: int) -> object:
+    walk.enter(1, depth)
+    return walk.value(value.root, depth + 1)  # type: ignore[attr-defined]
+
+
+def _url(walk: Plainer, value: object, depth: int) -> object:
+    return str(value)
+
+
 def _numpy_scalar(walk: Plainer, value: object, depth: int) -> object:
     plain: object = value.item()  # type: ignore[attr-defined]
     if type(plain) in _NUMPY_PLAIN or isinstance(plain, datetime | date | timedelta):
@@ -274,14 +289,19 @@ _BY_BASE: Final[tuple[tuple[type | tuple[type, ...], _Converter], ...]] = (
 
 def _converter_for(value: object) -> _Converter:
     """How to convert a value of a type that is not known by name."""
+    kind = type(value)
+    if is_root_model(value):
+        return _root_model
     if model_fields(value) is not None:
         return _model
     for base, convert in _BY_BASE:
         if isinstance(value, base):
             return convert
-    kind = type(value)
-    if kind.__module__.partition(".")[0] == "numpy" and not getattr(value, "ndim", 1):
+    library = kind.__module__.partition(".")[0]
+    if library == "numpy" and not getattr(value, "ndim", 1):
         return _numpy_scalar
+    if library in ("pydantic", "pydantic_core") and hasattr(value, "unicode_string"):
+        return _url
     raise Unfit(f"is a {type_name(value)}; it cannot travel: {_hint(value)}")
 
 
@@ -293,19 +313,43 @@ def model_fields(value: object) -> Mapping[object, object] | None:
     kind = type(value)
     if kind is type or isinstance(value, type):
         return None
-    if hasattr(kind, "__pydantic_fields__"):
-        dumped: object = value.model_dump(mode="python")  # type: ignore[attr-defined]
+    if hasattr(kind, "__pydantic_fields__") and hasattr(kind, "model_dump"):
+        # Without computed fields: they are not for whoever makes a model of it again.
+        dumped: object = value.model_dump(  # type: ignore[attr-defined]
+            mode="python", round_trip=True
+        )
         return dumped if isinstance(dumped, dict) else {"root": dumped}
     names: Iterable[str]
+    tag: dict[object, object] = {}
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
     elif (attributes := getattr(kind, "__attrs_attrs__", None)) is not None:
         names = [attribute.name for attribute in attributes]
     elif (struct_fields := getattr(kind, "__struct_fields__", None)) is not None:
         names = struct_fields
+        config: object = getattr(kind, "__struct_config__", None)
+        if getattr(config, "tag", None) is not None:
+            tag = {config.tag_field: config.tag}  # type: ignore[attr-defined]
     else:
         return None
-    return {name: getattr(value, name, None) for name in names}
+    found = ((name, getattr(value, name, _UNSET)) for name in names)
+    return tag | {name: item for name, item in found if not _is_unset(item)}
+
+
+def is_root_model(value: object) -> bool:
+    """Whether it is a pydantic model of one value, which travels as that value."""
+    return getattr(type(value), "__pydantic_root_model__", False) is True
+
+
+def _is_unset(item: object) -> bool:
+    """Fields that were never set; msgspec has a value of its own for that."""
+    kind = type(item)
+    return item is _UNSET or (kind.__module__ == "msgspec" and kind.__name__ == "UnsetType")
+
+
+def unreadable(value: object, error: Exception) -> Unfit:
+    """What to say of a value whose own code failed while it was made plain."""
+    return Unfit(f"is a {type_name(value)}; looking into it raised {type_name(error)}")
 
 
 def type_name(value: object) -> str:

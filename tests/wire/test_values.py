@@ -387,3 +387,34 @@ def test_only_a_call_opens_as_one(body: object) -> None:
 def test_uuids_and_fractions_keep_their_types() -> None:
     value = [uuid.uuid4(), Fraction(1, 3), 1 + 2j]
     assert round_trip(value) == value
+
+
+class Unreadable:
+    __slots__ = ()
+
+    @property
+    def __class__(self) -> Any:
+        raise OSError("no")
+
+
+class UnreadableDict(dict[str, int]):
+    def items(self) -> Any:
+        raise OSError("no")
+
+
+@dataclasses.dataclass
+class UnreadableField:
+    field: int = 1
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "field":
+            raise OSError("no")
+        return object.__getattribute__(self, name)
+
+
+@pytest.mark.parametrize("kind", [Unreadable, UnreadableDict, UnreadableField])
+def test_an_object_whose_own_code_fails_cannot_travel(kind: type) -> None:
+    message = refusal({"a": [1, kind({"a": 1}) if issubclass(kind, dict) else kind()]})
+
+    assert "'args[0].a[1]' of task" in message
+    assert "raised OSError" in message
