@@ -44,10 +44,12 @@ if TYPE_CHECKING:
     from fastworker.client.client import Client
     from fastworker.client.dead import Attempt, DeadLetter, DeadLetterDetails
     from fastworker.client.failures import register_exception
+    from fastworker.client.group_handles import GroupHandle
     from fastworker.client.handles import CancelOutcome, CancelResult, TaskHandle
     from fastworker.client.listener import CallbackListener, open_callback_listener
     from fastworker.client.queues import QueueState
     from fastworker.client.streams import Stream
+    from fastworker.client.task_group import TaskGroup
     from fastworker.core.records import TaskPriority, TaskResult, TaskStatus
     from fastworker.errors import (
         ArgumentError,
@@ -122,6 +124,7 @@ __all__ = [
     "DeadLetterDetails",
     "FastWorkerError",
     "Forbidden",
+    "GroupHandle",
     "IllegalTransition",
     "Indeterminate",
     "InternalError",
@@ -151,6 +154,7 @@ __all__ = [
     "StreamTask",
     "Task",
     "TaskError",
+    "TaskGroup",
     "TaskHandle",
     "TaskNameTaken",
     "TaskPriority",
@@ -180,6 +184,7 @@ _HOME = {
     "DeadLetter": "fastworker.client.dead",
     "DeadLetterDetails": "fastworker.client.dead",
     "register_exception": "fastworker.client.failures",
+    "GroupHandle": "fastworker.client.group_handles",
     "CancelOutcome": "fastworker.client.handles",
     "CancelResult": "fastworker.client.handles",
     "TaskHandle": "fastworker.client.handles",
@@ -187,6 +192,7 @@ _HOME = {
     "open_callback_listener": "fastworker.client.listener",
     "QueueState": "fastworker.client.queues",
     "Stream": "fastworker.client.streams",
+    "TaskGroup": "fastworker.client.task_group",
     "TaskPriority": "fastworker.core.records",
     "TaskResult": "fastworker.core.records",
     "TaskStatus": "fastworker.core.records",

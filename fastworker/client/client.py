@@ -7,9 +7,6 @@ from datetime import datetime, timedelta
 from itertools import repeat
 from typing import Any, TypeVar
 
-import anyio
-
-from fastworker.client.ambient import calling_job
 from fastworker.client.calls import (
     Call,
     TaskLike,
@@ -24,12 +21,13 @@ from fastworker.client.calls import (
 )
 from fastworker.client.cancelling import CancelCalls
 from fastworker.client.dead import DeadLetterCalls
+from fastworker.client.group_calls import GroupCalls
 from fastworker.client.handles import TaskHandle
 from fastworker.client.queues import QueueCalls
 from fastworker.client.results import Watched, view_to_result
 from fastworker.client.streaming import stream_handles
 from fastworker.client.streams import Stream
-from fastworker.client.submissions import Jobs, Submission
+from fastworker.client.submissions import Submission
 from fastworker.core.ids import id_bytes, id_text
 from fastworker.core.records import JobView, TaskPriority, TaskResult, TaskStatus
 from fastworker.errors import CallerError, ProtocolError, UnknownJob
@@ -70,7 +68,7 @@ class BoundOptions:
         return self._client._stream(call)
 
 
-class Client(CancelCalls, DeadLetterCalls, QueueCalls):
+class Client(CancelCalls, DeadLetterCalls, GroupCalls, QueueCalls):
     """A connection to the control plane, for any number of concurrent callers of one event loop.
 
     ::
@@ -233,20 +231,6 @@ class Client(CancelCalls, DeadLetterCalls, QueueCalls):
         await connection.accept(submission, watched)
         return self._accepted(submission, watched)[0]
 
-    def _prepare(
-        self, jobs: Jobs, *, watch: bool, grouped: bool = False
-    ) -> tuple[Submission, list[Watched]]:
-        submission = Submission(
-            jobs,
-            deadline=anyio.current_time() + self._submit_seconds,
-            watch=watch,
-            grouped=grouped,
-            parent=calling_job(),
-        )
-        if not watch:
-            return submission, [Watched(job_id) for job_id in jobs.ids]
-        return submission, self._watches.add_new(jobs.ids)
-
     def _accepted(self, submission: Submission, watched: list[Watched]) -> list[TaskHandle[Any]]:
         """Handles of accepted jobs; where an older job holds, of that one."""
         ids, models = submission.jobs.ids, submission.jobs.models or repeat(None)
@@ -331,6 +315,8 @@ class Client(CancelCalls, DeadLetterCalls, QueueCalls):
             others: the first failure in order, as `TaskHandle.result` raises it.
         """
         wanted = list(handles)
+        for handle in wanted:
+            timeout = await handle._wait_accepted(timeout)
         await self._settle([handle._watched for handle in wanted], timeout)
         return [handle._value() for handle in wanted]
 

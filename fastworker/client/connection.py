@@ -99,6 +99,10 @@ class Connection(Desk):
         self._stopping = True
         self.loop.call_soon_threadsafe(self._scope.cancel)
 
+    def silent_seconds(self) -> float:
+        """For how long there has been no connection."""
+        return 0.0 if self._standing else anyio.current_time() - self._heard_at
+
     async def wait_tried(self) -> None:
         """Wait until the next try to connect has succeeded or failed, or all has ended."""
         await self._tried.wait()

@@ -101,7 +101,7 @@ class Desk:
             has_room = True
         finally:
             if not has_room:
-                self._unwatch(watched)
+                self.unwatch(watched)
 
     async def wait_accepted(
         self, submission: Submission, watched: list[Watched], done: anyio.Event
@@ -118,18 +118,27 @@ class Desk:
         """Forget a submission; if it is accepted already, nothing happens."""
         self.outbox.abandon(submission)
         if submission.error is not None:
-            self._unwatch(watched)
+            self.unwatch(watched)
             self._after_answers()
 
-    def _unwatch(self, watched: list[Watched]) -> None:
+    def unwatch(self, watched: list[Watched]) -> None:
         """Nothing comes for these by their submission; whoever waits all the same asks for it."""
         waited_for = self.watches.remove(watched)
         for job in waited_for:
             job.subscribed = True
         self._watch([job.id for job in waited_for])
 
-    def post(self, submission: Submission, watched: list[Watched]) -> anyio.Event:
-        """Hand in a submission; the event is set when its ``error`` (or None) is final."""
+    def post(
+        self,
+        submission: Submission,
+        watched: list[Watched],
+        then: Callable[[], None] | None = None,
+    ) -> anyio.Event:
+        """Hand in a submission; the event is set when its ``error`` (or None) is final.
+
+        Args:
+            then: called at that moment, unless it was given up before.
+        """
         done = anyio.Event()
 
         def on_done() -> None:
@@ -144,6 +153,8 @@ class Desk:
                     if submission.resent:  # its end may have been pushed to the connection before
                         self._watch([job.id for job in watched if job.ending is None])
             done.set()
+            if then is not None:
+                then()
 
         submission.on_done = on_done
         self.outbox.add(submission)
@@ -185,7 +196,7 @@ class Desk:
         return request.answer
 
     def post_request(
-        self, build: Callable[[int], m.Message], on_answer: Callable[[], None]
+        self, build: Callable[[int], m.Message], on_answer: Callable[[], None] | None = None
     ) -> None:
         """Ask without waiting; it is asked again until there is an answer or the client stops."""
         self.requests.ask(build).on_done = on_answer

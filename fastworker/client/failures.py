@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterator
-from typing import Final, NoReturn, TypeVar
+from typing import Final, TypeVar
 
 from fastworker import errors
 from fastworker.core.records import Failure, TaskStatus
@@ -145,12 +145,13 @@ def rebuild(failure: Failure) -> Exception | None:
         return None
 
 
-def raise_failure(task_id: str, status: TaskStatus, failure: Failure | None) -> NoReturn:
-    """Raise what a job that did not succeed means to whoever waits for its result."""
+def failure_error(task_id: str, status: TaskStatus, failure: Failure | None) -> Exception:
+    """What a job that did not succeed means to whoever waits for its result."""
     error = task_error(task_id, status, failure)
     rebuilt = rebuild(failure) if failure is not None and status is TaskStatus.FAILURE else None
     if rebuilt is None:
-        raise error
+        return error
     if isinstance(rebuilt, FastWorkerError):
         rebuilt.task_id = task_id
-    raise rebuilt from error
+    rebuilt.__cause__ = error
+    return rebuilt

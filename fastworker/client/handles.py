@@ -83,6 +83,13 @@ class TaskHandle(Generic[R]):
         """Whether its end is known here already; never asks."""
         return self._watched.ending is not None
 
+    async def _wait_accepted(
+        self,
+        timeout: float | timedelta | None,  # noqa: ASYNC109
+    ) -> float | timedelta | None:
+        """Wait until its end can be asked for; gives what is left of the time."""
+        return timeout
+
     async def result(self, timeout: float | timedelta | None = None) -> R:  # noqa: ASYNC109
         """Wait for the end and return what the task returned.
 

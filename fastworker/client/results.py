@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from fastworker.client.failures import raise_failure
+from fastworker.client.failures import failure_error
 from fastworker.core.ids import id_text, split_ids
 from fastworker.core.records import STATUS_CODES, Failure, JobView, TaskResult, TaskStatus
 from fastworker.errors import FastWorkerError, ResultExpired, UnknownJob
@@ -223,12 +223,22 @@ def value_of(watched: Watched) -> Any:
         TaskError: (or the task's own exception, rebuilt) it did not succeed.
         UnknownJob, ResultExpired: there is no result to have.
     """
+    error = end_error(watched)
+    if error is not None:
+        raise error
+    ending = watched.ending
+    assert ending is not None
+    return None if ending.value is None else open_value(ending.value)
+
+
+def end_error(watched: Watched) -> Exception | None:
+    """What a settled job means to whoever wants its value, unless it succeeded."""
     ending = watched.ending
     if ending is None:
-        raise _gone_error(watched)
-    if ending.status is not TaskStatus.SUCCESS:
-        raise_failure(id_text(watched.id), ending.status, ending.failure)
-    return None if ending.value is None else open_value(ending.value)
+        return _gone_error(watched)
+    if ending.status is TaskStatus.SUCCESS:
+        return None
+    return failure_error(id_text(watched.id), ending.status, ending.failure)
 
 
 def result_of(watched: Watched) -> TaskResult:

@@ -152,6 +152,11 @@ class Submission:
         return True
 
     @property
+    def may_be_stored(self) -> bool:
+        """Whether a control plane may have it, though it has not said so."""
+        return self._unanswered or self._in_doubt
+
+    @property
     def refusal(self) -> Refusal | None:
         """What the last complete answer refused it with."""
         return self._last_answer

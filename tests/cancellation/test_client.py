@@ -13,7 +13,13 @@ import pytest
 import trio
 
 from fastworker.testing import open_cluster, open_runtime
-from tests.cancellation import cases_asking, cases_standing, cases_streams, cases_submitting
+from tests.cancellation import (
+    cases_asking,
+    cases_groups,
+    cases_standing,
+    cases_streams,
+    cases_submitting,
+)
 from tests.cancellation.leftovers import (
     asyncio_tasks,
     held_locks,
@@ -29,6 +35,7 @@ CASES = [
     *cases_submitting.CASES,
     *cases_asking.CASES,
     *cases_streams.CASES,
+    *cases_groups.CASES,
     *cases_standing.CASES,
 ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastworker import errors
-from fastworker.client.failures import error_from_code, raise_failure, register_exception
+from fastworker.client.failures import error_from_code, failure_error, register_exception
 from fastworker.core.records import Failure, TaskStatus
 from fastworker.errors import (
     ArgumentError,
@@ -26,7 +26,7 @@ def raised(
     failure: Failure | None, status: TaskStatus = TaskStatus.FAILURE
 ) -> tuple[Exception, TaskError]:
     with pytest.raises(Exception) as caught:
-        raise_failure("id", status, failure)
+        raise failure_error("id", status, failure)
     error = caught.value
     inner = error if isinstance(error, TaskError) else error.__cause__
     assert isinstance(inner, TaskError)
