@@ -16,7 +16,7 @@ from types import FrameType
 
 from fastworker.errors import FastWorkerError
 from fastworker.logs import configure_logging
-from fastworker.runner.board import Cells
+from fastworker.runner.board import Board
 from fastworker.runner.channel import Channel, framed
 from fastworker.runner.failures import failure_from
 from fastworker.runner.watchdog import Watchdog
@@ -113,14 +113,16 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _open_board(descriptor: int | None) -> Cells:
+def _open_board(descriptor: int | None) -> Board:
     """The memory shared with the subworker; nothing but a place for all jobs if there is none."""
     if descriptor is None:
-        return [0]
+        return Board([0])
     try:
-        return memoryview(mmap.mmap(descriptor, WHOLE)).cast("Q")
+        memory = memoryview(mmap.mmap(descriptor, WHOLE))
     finally:
         os.close(descriptor)
+    half = len(memory) // 2
+    return Board(memory[:half].cast("Q"), memory[half:].cast("d"))
 
 
 def _load(task_modules: Sequence[str]) -> str | None:

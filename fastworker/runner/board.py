@@ -7,6 +7,9 @@ is still there when the runner is dead belongs to a job whose code began; a job 
 still misses and whose token is not there never began. An outcome that was lost on the way counts
 as begun, since its place was not cleared.
 
+Beside each token stands the moment of its start, on the clock that both processes share, so that
+time limits hold whatever the runner does. It is written first, and means nothing by itself.
+
 Place 0 is for what found no other one. While it is not zero, nothing is known of any job.
 """
 
@@ -25,25 +28,35 @@ class Cells(Protocol):
     def __setitem__(self, place: int, token: int, /) -> None: ...
 
 
+class Moments(Protocol):
+    """Seconds of the system's monotonic clock, by place."""
+
+    def __setitem__(self, place: int, moment: float, /) -> None: ...
+
+
 class Board:
     """Gives out places and takes them back. Main thread only; writing a token needs no lock.
 
     Args:
         cells: shared with the subworker, or with nobody.
+        starts: likewise; not given: nobody asks for them.
     """
 
-    def __init__(self, cells: Cells) -> None:
+    def __init__(self, cells: Cells, starts: Moments | None = None) -> None:
         self.cells = cells
+        self.starts: Moments = [0.0] * len(cells) if starts is None else starts
         self._free = list(range(len(cells) - 1, NO_PLACE, -1))
         self._without_place = 0
         self._framed: list[int] = []
         self.ended: list[int] = []
         """Add the places of jobs that have ended, once what is said of them is in the batch."""
 
-    def take(self) -> int:
+    def take(self, now: float) -> int:
         """A place for a job that is about to start."""
         if self._free:
-            return self._free.pop()
+            place = self._free.pop()
+            self.starts[place] = now
+            return place
         self._without_place += 1
         self.cells[NO_PLACE] = 1
         return NO_PLACE

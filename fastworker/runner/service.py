@@ -160,7 +160,7 @@ class RunnerService:
             return
         assignment.started = now
         assignment.started_wall = self._wall()
-        assignment.place = self._board.take()
+        assignment.place = self._board.take(now)
         self._slots.take(assignment.route.pool)
         self._running[assignment.token] = assignment
         if self._attention.asleep:

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+from fastworker.core.records import DEFAULT_GRACE_SECONDS
 from fastworker.errors import JobCancelled, TaskError, TimeLimitExceeded
+from fastworker.tasks import Retry, TaskDefinition
+from fastworker.tasks.retrying import seconds_of
 
 
 class StopReason(Enum):
@@ -48,6 +51,28 @@ class Limits(NamedTuple):
 def limits_of(timeout: object) -> Limits | None:
     """The limits of a task, or of one call, as it stands in the options of a job."""
     return Limits(float(timeout)) if isinstance(timeout, int | float) else None
+
+
+def limit_row(definition: TaskDefinition) -> list[object] | None:
+    """What the subworker must know to hold the jobs of a task to its limits: a value of
+    `RunnerReady.limits`; None: nothing."""
+    leaves = definition.on_lease_lost == "cancel"
+    rule = _retry_rule(definition.retry)
+    row: list[object] = [definition.timeout, definition.grace, leaves, rule]
+    return None if row == [None, DEFAULT_GRACE_SECONDS, False, None] else row
+
+
+def _retry_rule(policy: Retry | None) -> list[object] | None:
+    """How a job that has passed a limit is repeated, in numbers; None: not at all."""
+    if policy is None or not policy.times:
+        return None
+    late = TimeLimitExceeded("")
+    if isinstance(late, policy.never) or not isinstance(late, policy.on):
+        return None
+    backoff = seconds_of("backoff", policy.backoff)
+    longest = seconds_of("max_delay", policy.max_delay)
+    budget = None if policy.budget is None else seconds_of("budget", policy.budget)
+    return [policy.times, backoff, policy.factor, longest, policy.jitter, budget]
 
 
 def cancelled(task: str, job: str, reason: str) -> Stop:

@@ -14,7 +14,7 @@ from fastworker.runner.board import Board, Cells
 from fastworker.runner.channel import Channel
 from fastworker.runner.reactor import Finish, Reactor, Start
 from fastworker.runner.service import RunnerService
-from fastworker.runner.stopping import limits_of
+from fastworker.runner.stopping import limit_row, limits_of
 from fastworker.runner.threads import ThreadCrew
 from fastworker.runner.trio_loop import TrioThread, run_trio
 from fastworker.runner.watchdog import Watchdog
@@ -72,6 +72,11 @@ class Routes:
         """The tasks as `RunnerReady` names them."""
         return [[each.name, each.pool, each.signature] for each in self._definitions.values()]
 
+    def limits(self) -> dict[str, object] | None:
+        """What stands in the way of their jobs, as `RunnerReady` names it."""
+        rows = {each.name: limit_row(each) for each in self._definitions.values()}
+        return {name: row for name, row in rows.items() if row is not None} or None
+
     def use(self, starts: Mapping[Runtime, Start], start_in_thread: Start) -> None:
         """What starts attempts, by runtime, and in threads. Before the first `find`."""
         self._starts.update(starts)
@@ -118,7 +123,7 @@ def run_service(
     default_runtime: Runtime,
     limits: RunnerLimits,
     pid: int,
-    board: Cells,
+    board: Board,
     watchdog: Watchdog,
 ) -> None:
     """Serve the channel from this thread until `RunnerStop` and the end of all that runs.
@@ -130,7 +135,7 @@ def run_service(
     """
     withheld = withheld_tasks(definitions, tags)
     offered = {each.name: each for each in definitions if each.name not in withheld}
-    routes = Routes(offered, default_runtime, board=board)
+    routes = Routes(offered, default_runtime, board=board.cells)
 
     def wire_up(reactor: Reactor, new_starter: Callable[[Finish], Start]) -> Callable[[], None]:
         service = RunnerService(
@@ -139,7 +144,7 @@ def run_service(
             slots=limits.slots,
             find_route=routes.find,
             on_relay=lambda message: relays.take(message),
-            board=Board(board),
+            board=board,
             attention=watchdog.attention,
         )
         relays = Relays(service)
@@ -154,7 +159,7 @@ def run_service(
             loops.append(LoopWatch(other, thread.post))
         routes.use(starts, crew.start)
         watchdog.attend(service.running, loops)
-        service.tell(RunnerReady(pid, routes.rows(), withheld or None))
+        service.tell(RunnerReady(pid, routes.rows(), withheld or None, routes.limits()))
         return service.on_readable
 
     (run_trio if default_runtime == "trio" else run_asyncio)(channel, wire_up)

@@ -68,7 +68,8 @@ class MemoryChannel:
 class InProcessRunner:
     """A `RunnerHandle`, and the `Reactor` of the runner behind it."""
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
         self._token = trio.lowlevel.current_trio_token()
         self._say, self._said = trio.open_memory_channel[bytes](MAX_UNREAD_FRAMES)
         self._attempts: trio.Nursery | None = None
@@ -99,7 +100,7 @@ class InProcessRunner:
                 routes.use(starters.by_runtime, starters.function)
                 self._on_readable = service.on_readable
                 self._running = service.running
-                service.tell(RunnerReady(pid=self.pid, tasks=routes.rows()))
+                service.tell(RunnerReady(self.pid, routes.rows(), limits=routes.limits()))
                 task_status.started()
                 try:
                     await trio.sleep_forever()
@@ -138,6 +139,13 @@ class InProcessRunner:
     def started_tokens(self) -> frozenset[int] | None:
         """See `RunnerHandle.started_tokens`."""
         return self._started_when_killed if self._killed else started_tokens(self.cells)
+
+    def running_for(self, token: int) -> float | None:
+        """See `RunnerHandle.running_for`."""
+        if token not in self.cells:
+            return None
+        started = (each.started for each in self._running() if each.token == token)
+        return max((self._monotonic() - moment for moment in started), default=None)
 
     async def inspect(self, tokens: Collection[int] | None, *, with_stacks: bool) -> Stacks | None:
         """See `RunnerHandle.inspect`."""
@@ -214,7 +222,7 @@ async def open_in_process_runner(
     Args:
         random: for the jitter of retries.
     """
-    runner = InProcessRunner()
+    runner = InProcessRunner(clock.monotonic)
     tasks = {each.name: each for each in definitions}
     routes = Routes(tasks, default_runtime, board=runner.cells, random=random)
     service = RunnerService(

@@ -640,12 +640,18 @@ class StreamItems(Message):
 
 @dataclass(slots=True)
 class RunnerReady(Message):
-    """The runner has imported its task modules. ``tasks`` and ``withheld`` as in `Register`."""
+    """The runner has imported its task modules. ``tasks`` and ``withheld`` as in `Register`.
+
+    ``limits``: by task, where there is anything to say: [time limit in seconds or none, grace in
+    seconds, whether its code must stop before its lease is lost, how late jobs are retried: none,
+    or [times, backoff, factor, longest wait, jitter, budget or none]].
+    """
 
     KIND: ClassVar[int] = 80
     pid: U64
     tasks: TaskRows
     withheld: OptionMap | None = None
+    limits: OptionMap | None = None
 
 
 @dataclass(slots=True)

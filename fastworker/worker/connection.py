@@ -100,7 +100,7 @@ class Connection:
         while True:
             await self._leases.wait_doubtful()
             _log.warning("leases may be lost: the control plane has not renewed them in time")
-            self._switchboard.leases_doubtful()
+            self._switchboard.leases_doubtful(self._leases.stop_seconds)
             await self._leases.wait_safe()
             self._switchboard.leases_safe()
 

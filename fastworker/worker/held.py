@@ -18,6 +18,7 @@ from typing import Final
 from fastworker.core.ids import split_ids
 from fastworker.errors import ProtocolError
 from fastworker.wire.messages import Assign
+from fastworker.worker.limits import NO_LIMITS, JobLimits, TaskLimits, spec_limits
 from fastworker.worker.quarantine import Quarantine, QuarantineRunner
 
 PRIORITIES: Final = 4
@@ -55,6 +56,7 @@ class HeldJob:
     started_at: float | None = None
     stale: bool = False
     gone: bool = False
+    limits: JobLimits | None = None
 
 
 @dataclass(slots=True)
@@ -97,6 +99,8 @@ class HeldJobs:
         self.leaving: dict[int, RunnerLoad] = {}
         """Runners that get nothing more, and have not ended all they were given."""
         self.quarantine = Quarantine()
+        self.task_limits: dict[str, TaskLimits] = {}
+        """As the runner that came up last told them."""
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -129,6 +133,10 @@ class HeldJobs:
     def add_quarantine_runner(self, runner: int) -> None:
         """A runner for jobs that must run alone is ready."""
         self.quarantine.runners[runner] = QuarantineRunner()
+
+    def is_alone(self, runner: int) -> bool:
+        """Whether this runner has one job at a time."""
+        return runner in self.quarantine.runners
 
     def remove_runner(self, runner: int) -> list[HeldJob]:
         """A runner is gone; returns, and forgets, what it had been given and not ended."""
@@ -177,8 +185,9 @@ class HeldJobs:
 
     # --- coming in ---------------------------------------------------------------------
 
-    def receive(self, assign: Assign, *, now: float) -> None:
-        """Queue the jobs of a message; tokens already held are passed over.
+    def receive(self, assign: Assign, *, now: float) -> list[HeldJob]:
+        """Queue the jobs of a message, and return those with limits; tokens already held are
+        passed over.
 
         Raises:
             ProtocolError: a job without a known pool or priority.
@@ -205,6 +214,22 @@ class HeldJobs:
                 self.quarantine.put(job)
             else:
                 lines[pool][priority].append(job)
+        return self._limit(assign, which, now)
+
+    def _limit(self, assign: Assign, which: Sequence[int], now: float) -> list[HeldJob]:
+        by_spec = [spec_limits(spec, self.task_limits) for spec in assign.specs]
+        if assign.remaining is None and not any(by_spec):
+            return []
+        remaining = assign.remaining or [None] * len(assign.tokens)
+        limited = []
+        for token, spec, seconds in zip(assign.tokens, which, remaining, strict=True):
+            limits, job = by_spec[spec], self._jobs[token]
+            if job.limits is None and (limits is not None or seconds is not None):
+                timeout, grace, _, retry = limits or NO_LIMITS
+                deadline = None if seconds is None else now + seconds
+                job.limits = JobLimits(timeout, grace, retry, deadline)
+                limited.append(job)
+        return limited
 
     # --- going to runners --------------------------------------------------------------
 
@@ -341,6 +366,7 @@ def _assign(jobs: list[HeldJob], *, now: float) -> Assign:
         None if job.start_before is None else max(job.start_before - now, 0.0) for job in jobs
     ]
     failures = [job.failures for job in jobs]
+    remaining = [_remaining(job, now) for job in jobs]
     message = Assign(
         ids=b"".join([job.id for job in jobs]),
         tokens=[job.token for job in jobs],
@@ -350,7 +376,13 @@ def _assign(jobs: list[HeldJob], *, now: float) -> Assign:
         which=which if len(specs) > 1 else None,
         budget=None if all(budget is None for budget in budgets) else budgets,
         failures=failures if any(failures) else None,
+        remaining=None if all(seconds is None for seconds in remaining) else remaining,
     )
     for job in jobs:
         job.payload = b""
     return message
+
+
+def _remaining(job: HeldJob, now: float) -> float | None:
+    limits = job.limits
+    return None if limits is None or limits.deadline is None else max(limits.deadline - now, 0.0)

@@ -15,6 +15,9 @@ import trio
 MARGIN_SHARE: Final = 0.1
 """Of a lease: what tasks get, at its end, to stop before their jobs can be given to another."""
 
+STOP_SHARE: Final = 0.5
+"""Of that margin: what code has that stops by itself. The rest is for ending its runner."""
+
 REGISTRATION: Final = 0
 """Registering renews as a heartbeat does; those are numbered from 1 on every connection."""
 
@@ -32,6 +35,12 @@ class LeaseWatch:
         self._lease_seconds: float | None = None
         self._doubtful_at: float | None = None
         self._renewed = trio.Event()
+
+    @property
+    def stop_seconds(self) -> float:
+        """What code gets to stop, once leases are doubtful, before it is made to."""
+        lease_seconds = 0.0 if self._lease_seconds is None else self._lease_seconds
+        return lease_seconds * MARGIN_SHARE * STOP_SHARE
 
     def connecting(self) -> None:
         """A new connection: the registration is being sent."""

@@ -47,6 +47,13 @@ class RunnerHandle(Protocol):
         None: it is not known, and any may have. For a runner that has ended."""
         ...
 
+    def running_for(self, token: int) -> float | None:
+        """Seconds since the code of this attempt began; None: it has not, or its end is told.
+
+        Known without the runner's help, as long as it lives.
+        """
+        ...
+
     async def inspect(self, tokens: Collection[int] | None, *, with_stacks: bool) -> Stacks | None:
         """What these attempts (None: all) are doing just now, whatever the loops of the runner do.
 

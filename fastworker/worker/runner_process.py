@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final
@@ -22,7 +23,7 @@ import trio
 from fastworker.errors import ProtocolError
 from fastworker.wire.codec import MAX_FRAME_BYTES, decode, encode
 from fastworker.wire.messages import Assign, LoopBlocked, Message, Relay, Stacks
-from fastworker.worker.board import open_board, read_board
+from fastworker.worker.board import open_board, read_board, seconds_running
 from fastworker.worker.control import ControlChannel, texts_of
 from fastworker.worker.runner_handle import RunnerGone
 from fastworker.worker.settings import SubworkerSettings
@@ -105,6 +106,10 @@ class RunnerProcess:
     def started_tokens(self) -> Collection[int] | None:
         """See `RunnerHandle.started_tokens`."""
         return read_board(self._board)
+
+    def running_for(self, token: int) -> float | None:
+        """See `RunnerHandle.running_for`."""
+        return seconds_running(self._board, token, now=time.monotonic())
 
     async def inspect(self, tokens: Collection[int] | None, *, with_stacks: bool) -> Stacks | None:
         """See `RunnerHandle.inspect`."""

@@ -18,6 +18,7 @@ from typing import Final
 import trio
 
 from fastworker.core.ids import new_id
+from fastworker.core.records import DEFAULT_GRACE_SECONDS
 from fastworker.errors import AuthenticationFailed
 from fastworker.transport.dial import open_link
 from fastworker.transport.link import Link
@@ -37,6 +38,10 @@ EXIT_SETTINGS: Final = 2
 EXIT_REFUSED: Final = 5
 EXIT_SECOND_SIGNAL: Final = 128
 """Plus the signal's number: 130 for SIGINT, 143 for SIGTERM."""
+
+UNWIND_SHARE: Final = 0.2
+"""Of the time for draining, at its end: what code that is told to stop then has for its clean-up,
+but no longer than the usual grace."""
 
 RUNNER_EXIT_SECONDS: Final = 1.0
 """From SIGKILL to the last word of a runner's end."""
@@ -148,6 +153,7 @@ class Subworker:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._switchboard.send_outcomes_forever)
                 nursery.start_soon(self._switchboard.hand_over_forever)
+                nursery.start_soon(self._switchboard.enforcer.enforce_forever)
                 nursery.start_soon(self._supervisor.keep_runners)
                 nursery.start_soon(self._supervisor.keep_quarantine)
                 nursery.start_soon(self._connection.watch_leases_forever)
@@ -177,8 +183,10 @@ class Subworker:
 
     async def _drain_when_asked(self) -> None:
         await self.drain_asked.wait()
-        self._switchboard.begin_drain()
-        with trio.move_on_after(self._settings.drain_seconds):
+        budget = self._settings.drain_seconds
+        unwinding = min(DEFAULT_GRACE_SECONDS, budget * UNWIND_SHARE)
+        self._switchboard.begin_drain(stop_after=budget - unwinding)
+        with trio.move_on_after(budget):
             await self._switchboard.wait_runners_gone()
         self._supervisor.kill_all()
         with trio.move_on_after(RUNNER_EXIT_SECONDS):

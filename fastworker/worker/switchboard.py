@@ -35,8 +35,10 @@ from fastworker.wire.messages import (
     Withdrawn,
 )
 from fastworker.worker.columns import handback_of, started_of, withdraw_of
+from fastworker.worker.enforcing import Enforcer, Gone
 from fastworker.worker.handbacks import UnconfirmedHandbacks
 from fastworker.worker.held import HeldJob, HeldJobs
+from fastworker.worker.limits import task_limits
 from fastworker.worker.outcomes import UnacknowledgedOutcomes, rows_of
 from fastworker.worker.quarantine import Quarantine
 from fastworker.worker.relaying import Relaying
@@ -77,6 +79,10 @@ class Switchboard:
         self._outcome_waits = trio.Event()
         self._room_found = trio.Event()
         self._leases_doubtful = False
+        self.enforcer = Enforcer(
+            self._held, runner_of=self._runners.get, tell=self._tell, clock=clock
+        )
+        """Its service is to be run beside this."""
         self.draining = False
         self.tasks: list[list[object]] = []
         """Rows of `Register`, as the runner that came up last told them."""
@@ -196,18 +202,24 @@ class Switchboard:
             self._tell_runner(runner, LeaseLost(tokens=[job.token for job in jobs]))
         self._note_change()
 
-    def leases_doubtful(self) -> None:
+    def leases_doubtful(self, within: float) -> None:
         """All leases may soon be given to others: runners get nothing more until `leases_safe`,
-        and tasks that want it are cancelled. What goes on is still ours unless we are told."""
+        and tasks that want it are stopped. What goes on is still ours unless we are told.
+
+        Args:
+            within: seconds until they may be.
+        """
         self._leases_doubtful = True
         for number in self._runners:
-            tokens = [job.token for job in self._held.given_to(number) if not job.stale]
-            if tokens:
-                self._tell_runner(number, LeaseLost(tokens=tokens))
+            jobs = [job for job in self._held.given_to(number) if not job.stale]
+            if jobs:
+                self._tell_runner(number, LeaseLost(tokens=[job.token for job in jobs]))
+                self.enforcer.lease_doubtful(jobs, within)
 
     def leases_safe(self) -> None:
         """They have been renewed."""
         self._leases_doubtful = False
+        self.enforcer.leases_safe()
         self._hand_over()
 
     # --- from the control plane --------------------------------------------------------
@@ -221,7 +233,7 @@ class Switchboard:
         for message in messages:
             match message:
                 case Assign():
-                    self._held.receive(message, now=self._clock())
+                    self.enforcer.watch(self._held.receive(message, now=self._clock()))
                 case OutcomeAck():
                     self._acknowledge(message)
                 case Withdraw():
@@ -250,6 +262,8 @@ class Switchboard:
         for runner, jobs in asked.items():
             question = withdraw_of(jobs, grace=message.grace, reason=message.reason)
             self._tell_runner(runner, question)
+            if message.grace is not None:
+                self.enforcer.cancel_asked(jobs, message.grace)
         elsewhere = {job.token for jobs in asked.values() for job in jobs}
         taken = {job.token for job in self._held.take_queued(message.tokens)}
         self._tell_withdrawn(
@@ -286,6 +300,7 @@ class Switchboard:
             replaces: runners that from now on get nothing more and leave when they are done.
         """
         self._runners[number] = runner
+        self._held.task_limits = task_limits(ready.limits)
         self._note_tasks(ready)
         for old in replaces:
             self.retire(old)
@@ -355,6 +370,10 @@ class Switchboard:
         """
         self._runners.pop(number, None)
         lost = [job for job in self._held.remove_runner(number) if not job.stale]
+        gone = self.enforcer.gone(number, lost, started)
+        if gone is not None:
+            self._end_late(gone)
+            lost, reason, detail = gone.others, "drain", ""
         begun = bytes([started is None or job.token in started for job in lost])
         self._give_back(lost, reason, detail=detail, started=begun)
         self._relaying.runner_gone(number)
@@ -362,6 +381,12 @@ class Switchboard:
         self._announce_capacity()
         self._note_change()
         return len(lost)
+
+    def _end_late(self, gone: Gone) -> None:
+        for row in gone.ends:
+            self._outcomes.add(row)
+        self._outcome_waits.set()
+        self._give_back(gone.leaving, "lease_lost", started=b"\1" * len(gone.leaving))
 
     def _take_outcome(self, number: int, message: Outcome) -> None:
         for row in rows_of(message):
@@ -397,10 +422,13 @@ class Switchboard:
 
     # --- drain -------------------------------------------------------------------------
 
-    def begin_drain(self) -> None:
+    def begin_drain(self, *, stop_after: float | None = None) -> None:
         """Take nothing more, give back what has not started; runners exit when they are done.
 
         A second call does nothing.
+
+        Args:
+            stop_after: seconds until what still runs is told to stop, and given back.
         """
         if self.draining:
             return
@@ -408,7 +436,7 @@ class Switchboard:
         self._announce_capacity()
         self._give_back(self._held.take_queued(), "drain")
         for runner in self._runners.values():
-            runner.send(RunnerStop())
+            runner.send(RunnerStop(cancel_after=stop_after))
 
     # --- small steps -------------------------------------------------------------------
 

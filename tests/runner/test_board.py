@@ -9,7 +9,7 @@ from fastworker.worker.board import BOARD_BYTES, open_board, read_board, started
 
 
 def start(board: Board, cells: list[int], token: int) -> int:
-    place = board.take()
+    place = board.take(1.0)
     cells[place] = token
     return place
 
@@ -18,7 +18,7 @@ def test_only_started_jobs_are_on_the_board() -> None:
     cells = [0] * 8
     board = Board(cells)
     start(board, cells, 17)
-    board.take()  # given to the thread that will run it, and not begun
+    board.take(1.0)  # given to the thread that will run it, and not begun
 
     assert started_tokens(cells) == frozenset({17})
 
@@ -51,7 +51,7 @@ def test_nothing_is_known_while_there_are_more_jobs_than_places() -> None:
         board.sent()
 
     assert started_tokens(cells) == frozenset({1, 2})
-    assert board.take() == 0
+    assert board.take(1.0) == 0
     assert started_tokens(cells) is None
 
 

@@ -137,8 +137,8 @@ class ControlPlane:
 class SimulatedRunner(InProcessRunner):
     """An in-process runner with a board, as a process has one."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        super().__init__(monotonic)
         self.cells = [0] * BOARD_CELLS
 
     def started_tokens(self) -> Collection[int] | None:
@@ -228,7 +228,7 @@ class Worker:
     async def _open_runner(self, **_: Any) -> AsyncIterator[SimulatedRunner]:
         self._made += 1
         place = RunnerPlace(self.name, self._made)
-        runner = SimulatedRunner()
+        runner = SimulatedRunner(self._world.clock.monotonic)
         place.kill = partial(self._kill_runner, place, runner)
         routes = Routes(
             {each.name: each for each in tasks.DEFINITIONS},

@@ -141,6 +141,11 @@ EXAMPLES: Final[dict[str, m.Message]] = {
     "relay": m.Relay(2, b"\x80", True),
     "relay_least": m.Relay(2, b"\x80"),
     "runner_ready": m.RunnerReady(4242, [["mail.send", 0, "(to: str)"]]),
+    "runner_ready_limits": m.RunnerReady(
+        4242,
+        [["mail.send", 0, "(to: str)"]],
+        limits={"mail.send": [30.0, 5.0, False, [3, 1.0, 2.0, 300.0, 0.5, None]]},
+    ),
     "runner_failed": m.RunnerFailed("module 'jobs' cannot be imported: no such module"),
     "runner_stop": m.RunnerStop(),
     "runner_slots": m.RunnerSlots([[0, 1], [1, -1]]),

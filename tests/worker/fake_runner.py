@@ -50,6 +50,9 @@ class FakeRunner:
     def started_tokens(self) -> frozenset[int] | None:
         return self.started
 
+    def running_for(self, token: int) -> float | None:
+        return None
+
     async def inspect(self, tokens: Collection[int] | None, *, with_stacks: bool) -> Stacks | None:
         return self.says_of_jobs
 
