@@ -53,6 +53,7 @@ class Stream(Generic[T]):
     def __init__(self, client: Client, jobs: Jobs) -> None:
         self._client = client
         self._jobs = jobs
+        self._models = None if jobs.models is None else jobs.models[0]
         self._connection: Connection | None = None
         self._watched: Watched | None = None
         self._arriving: Arriving | None = None
@@ -90,14 +91,18 @@ class Stream(Generic[T]):
             if not await self._wait_item():
                 raise StopAsyncIteration
             arriving = cast(Arriving, self._arriving)
-        return cast(T, open_value(arriving.take()))
+        return self._opened(arriving.take())
 
     async def _next_items(self) -> list[T]:
         """All that have come, at least one; [] at the end. For threads, to which steps are dear."""
         if not await self._wait_item():
             return []
         arriving = cast(Arriving, self._arriving)
-        return [open_value(arriving.take()) for _ in range(len(arriving.items))]
+        return [self._opened(arriving.take()) for _ in range(len(arriving.items))]
+
+    def _opened(self, sealed: bytes) -> T:
+        item = open_value(sealed)
+        return cast(T, item if self._models is None else self._models.rebuilt_item(item))
 
     async def _wait_item(self) -> bool:
         """Wait until there is an item; False: there will be none.

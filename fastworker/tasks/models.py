@@ -69,13 +69,21 @@ class TaskModels:
         """
         if self.result is None:
             return value
+        return self._rebuilt(self.result, "result", value)
+
+    def rebuilt_item(self, value: Any) -> Any:
+        """The same for one of what a generator yields."""
+        if self.item is None:
+            return value
+        return self._rebuilt(self.item, "item", value)
+
+    def _rebuilt(self, convert: Converter, what: str, value: Any) -> Any:
         try:
-            return self.result(value)
+            return convert(value)
         except Misfit as misfit:
             raise TaskError(
-                f"the result of task {self._task!r} does not fit its annotation: "
-                f"'result{misfit.path}' {misfit.reason}; a handle made by "
-                "client.handle(task_id) gives it as plain data",
+                f"'{what}{misfit.path}' of task {self._task!r} does not fit its annotation: it "
+                f"{misfit.reason}; asked for by the task's name it is plain data",
                 type_name="ResultMisfit",
             ) from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -187,6 +187,12 @@ def unknown(first: Unknown, second: Item) -> Unknown:
 @task(name="models-wrong-result")
 def wrong_result() -> Item:
     return {"name": "no price"}  # type: ignore[return-value]
+
+
+@task(name="models-yielding")
+async def yielding(count: int) -> AsyncIterator[Item]:
+    for number in range(count):
+        yield Item(str(number), Decimal(number))
 
 
 @task(name="models-alike")

@@ -51,6 +51,10 @@ USER = User(
 )
 
 
+def item_of(number: int) -> Item:
+    return Item(str(number), Decimal(number))
+
+
 def travelled(task: Task[..., Any] | AsyncTask[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Arguments as the function gets them."""
     models = task.definition.models
@@ -239,9 +243,20 @@ def test_what_does_not_fit_fails_once_and_is_named(fastworker_runtime: Runtime) 
             with pytest.raises(ArgumentError):
                 await client.submit(classes.echo, {"name": 1})
             wrong = await classes.wrong_result.submit()
-            with pytest.raises(TaskError, match=r"'result\.price' is missing"):
+            with pytest.raises(TaskError, match=r"'result\.price' of task .* is missing"):
                 await wrong.result(timeout=10)
             assert await client.result(wrong.id) == {"name": "no price"}
+
+    asyncio.run(main())
+
+
+def test_what_a_generator_yields_is_rebuilt(fastworker_runtime: Runtime) -> None:
+    async def main() -> None:
+        async with fastworker_runtime.client() as client:
+            assert [item async for item in classes.yielding.stream(2)] == [item_of(0), item_of(1)]
+            assert await (await client.submit(classes.yielding, 1)).result() == [item_of(0)]
+            by_name = [item async for item in client.stream("models-yielding", 1)]
+            assert by_name[0]["name"] == "0"
 
     asyncio.run(main())
 
