@@ -99,6 +99,7 @@ if TYPE_CHECKING:
         Task,
         task,
     )
+    from fastworker.tasks.propagation import propagate
     from fastworker.version import __version__
 
 __all__ = [
@@ -169,6 +170,7 @@ __all__ = [
     "check_cancelled",
     "current",
     "open_callback_listener",
+    "propagate",
     "register_exception",
     "task",
 ]
@@ -206,6 +208,7 @@ _HOME = {
     "StreamTask": "fastworker.tasks",
     "Task": "fastworker.tasks",
     "task": "fastworker.tasks",
+    "propagate": "fastworker.tasks.propagation",
     "__version__": "fastworker.version",
 }
 """Where a name lives; those that are not here are errors."""

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import anyio
 
 from fastworker.client.ambient import wall_seconds
+from fastworker.client.context import sealed_context
 from fastworker.client.offers import Offered
 from fastworker.client.submissions import Jobs, Spec
 from fastworker.core.ids import id_bytes, new_id
@@ -367,8 +368,9 @@ def _spec(target: _Target, options: CallOptions) -> Spec:
 
 def _job_options(options: CallOptions) -> JobOptions:
     callback, data = options.callback, options.callback_data
+    context = sealed_context()
     if options is DEFAULT_CALL:
-        return DEFAULT_OPTIONS
+        return DEFAULT_OPTIONS if context is None else JobOptions(context=context)
     found = JobOptions(
         keep_result=options.keep_result,
         on_lost=options.on_lost,
@@ -378,6 +380,7 @@ def _job_options(options: CallOptions) -> JobOptions:
         grace=options.seconds("grace"),
         detached=options.detached,
         owned=options.seconds("owned"),
+        context=context,
     )
     if found == DEFAULT_OPTIONS:
         return DEFAULT_OPTIONS

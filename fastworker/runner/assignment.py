@@ -75,6 +75,8 @@ class Assignment:
     looks at ``stop`` itself."""
     cancelled: bool = False
     """Its event loop has been asked to."""
+    context: bytes | None = None
+    """Values of context variables that its code is to find, sealed."""
     streamed: bool = False
     """Its items are taken one by one; it is a generator task, or fails."""
     stream: StreamBuffer | None = None

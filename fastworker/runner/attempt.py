@@ -23,7 +23,8 @@ from fastworker.runner.generators import ItemRefused, iterate, iterate_here
 from fastworker.runner.stopping import StopReason
 from fastworker.tasks import RetryDecision, TaskDefinition, decide
 from fastworker.tasks.models import Rebuild
-from fastworker.wire.values import PayloadTooLarge, open_call, seal_value
+from fastworker.tasks.propagation import set_propagated
+from fastworker.wire.values import PayloadTooLarge, open_call, open_map, seal_value
 
 _log = logging.getLogger("fastworker.runner")
 
@@ -174,6 +175,8 @@ def _call_of(assignment: Assignment) -> _Call | Ending:
         return Ending(_FAILURE, None, failure_said("UnknownTask", message))
     try:
         args, kwargs = open_call(assignment.payload)
+        if assignment.context is not None:
+            set_propagated(open_map(assignment.context))
     except ProtocolError as error:
         message = f"the arguments of job {id_text(assignment.id)} are damaged: {error}"
         return Ending(_DEAD, None, failure_said("JobDead", message, reason="corrupt"))

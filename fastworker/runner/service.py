@@ -211,14 +211,14 @@ class RunnerService:
         for job_id, token, payload, attempt, which, budget, failures, remaining in columns:
             if token in running or token in ready:
                 continue
-            route, priority, limits, streamed = specs[which]
+            route, priority, limits, streamed, context = specs[which]
             limit = None if budget is None else now + budget
             job = Assignment(job_id, token, route, priority, payload, attempt, limit, failures)
             if remaining is not None:
                 job.limits = Limits(limits and limits.timeout, now + remaining)
             elif limits is not None:
                 job.limits = limits
-            job.streamed = streamed
+            job.streamed, job.context = streamed, context
             put(job)
         if self._stopping:
             self._hand_back()
@@ -418,10 +418,11 @@ class RunnerService:
 
 def _spec(
     route: Route, priority: object, options: object
-) -> tuple[Route, int, Limits | None, bool]:
-    """What is the same for all jobs of one spec, and whether they are streamed; a call's own limit
-    replaces its task's."""
+) -> tuple[Route, int, Limits | None, bool, bytes | None]:
+    """What is the same for all jobs of one spec, whether they are streamed, and their context; a
+    call's own limit replaces its task's."""
     if not options or not isinstance(options, dict):
-        return route, cast(int, priority), route.limits, False
+        return route, cast(int, priority), route.limits, False, None
     own = limits_of(options.get("timeout"))
-    return route, cast(int, priority), own or route.limits, options.get("stream") is True
+    streamed, context = options.get("stream") is True, options.get("context")
+    return route, cast(int, priority), own or route.limits, streamed, context

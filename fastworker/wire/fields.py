@@ -30,7 +30,7 @@ MAX_TEXT: Final = 65_536
 MAX_ROWS: Final = 1_048_576
 """Elements of one column: as many ids as fit into the largest frame."""
 
-MAX_OPTION_BYTES: Final = 16_384
+MAX_OPTION_BYTES: Final = 24_576
 """What the options of one spec may weigh: they are kept with every job."""
 
 PRIORITIES: Final = 4

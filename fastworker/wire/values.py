@@ -45,6 +45,7 @@ __all__ = [
     "CorruptPayload",
     "PayloadTooLarge",
     "open_call",
+    "open_map",
     "open_value",
     "seal_call",
     "seal_value",
@@ -142,6 +143,18 @@ def open_value(sealed: bytes) -> Any:
         CorruptPayload: anything else.
     """
     return _open(sealed)
+
+
+def open_map(sealed: bytes) -> dict[str, Any]:
+    """Open a sealed map by names.
+
+    Raises:
+        CorruptPayload: anything else.
+    """
+    found = _open(sealed)
+    if not isinstance(found, dict) or not all(type(name) is str for name in found):
+        raise CorruptPayload("a sealed context is a map by names")
+    return found
 
 
 def _open(sealed: bytes) -> object:

@@ -122,7 +122,7 @@ BAD_COLUMNS: list[tuple[str, dict[str, object], str]] = [
     ("submit", {"specs": []}, "which"),
     ("submit", {"specs": SPEC * 3}, "specs"),
     ("submit", {"specs": [["t", "q", 4, {}], SPEC[0]]}, "specs"),
-    ("submit", {"specs": [["t", "q", 1, {"x": "y" * 20_000}], SPEC[0]]}, "specs"),
+    ("submit", {"specs": [["t", "q", 1, {"x": "y" * 25_000}], SPEC[0]]}, "specs"),
     ("submit", {"specs": [["t", "q", 1], SPEC[0]]}, "specs"),
     ("submit_least", {"specs": []}, "which"),
     ("finished", {"statuses": b"\x04"}, "statuses"),
