@@ -93,10 +93,12 @@ if TYPE_CHECKING:
     from fastworker.tasks import (
         AsyncStreamTask,
         AsyncTask,
+        Lifespan,
         Retry,
         RetryLater,
         StreamTask,
         Task,
+        lifespan,
         task,
     )
     from fastworker.tasks.propagation import propagate
@@ -136,6 +138,7 @@ __all__ = [
     "JobCancelled",
     "JobDead",
     "JobExpired",
+    "Lifespan",
     "NotSerializable",
     "Overloaded",
     "PeerError",
@@ -169,6 +172,7 @@ __all__ = [
     "call",
     "check_cancelled",
     "current",
+    "lifespan",
     "open_callback_listener",
     "propagate",
     "register_exception",
@@ -203,6 +207,8 @@ _HOME = {
     "current": "fastworker.runner.context",
     "AsyncStreamTask": "fastworker.tasks",
     "AsyncTask": "fastworker.tasks",
+    "Lifespan": "fastworker.tasks",
+    "lifespan": "fastworker.tasks",
     "Retry": "fastworker.tasks",
     "RetryLater": "fastworker.tasks",
     "StreamTask": "fastworker.tasks",

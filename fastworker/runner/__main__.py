@@ -29,7 +29,7 @@ WHOLE = 0
 """As long as the file is."""
 
 EXIT_USAGE = 2
-"""The task modules do not load: a mistake in the settings or in the modules."""
+"""The task modules do not load, or a lifespan hook fails: a mistake in settings or modules."""
 
 _log = logging.getLogger("fastworker.runner")
 
@@ -97,10 +97,8 @@ def main(arguments: Sequence[str]) -> int:
     _log.debug("runner %s starts", given.label)
     failure = _load(given.task_modules)
     if failure is not None:
-        data.setblocking(True)
-        data.sendall(framed(encode([RunnerFailed(message=failure)])))
-        return EXIT_USAGE
-    run_service(
+        return _fail(data, failure)
+    failure = run_service(
         Channel(data),
         list(registry),
         tags=given.tags,
@@ -110,7 +108,13 @@ def main(arguments: Sequence[str]) -> int:
         board=_open_board(given.board),
         watchdog=watchdog,
     )
-    return 0
+    return 0 if failure is None else _fail(data, failure)
+
+
+def _fail(data: socket.socket, failure: str) -> int:
+    data.setblocking(True)
+    data.sendall(framed(encode([RunnerFailed(message=failure)])))
+    return EXIT_USAGE
 
 
 def _open_board(descriptor: int | None) -> Board:

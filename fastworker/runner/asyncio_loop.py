@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from fastworker.runner.assignment import Assignment
 from fastworker.runner.attempt import run_coroutine
 from fastworker.runner.channel import Channel
 from fastworker.runner.handover import Handover
-from fastworker.runner.reactor import Finish, Reactor, Start
+from fastworker.runner.lifespans import serve_within
+from fastworker.runner.reactor import Finish, WireUp
 from fastworker.runner.runtimes import trio_in_asyncio
 from fastworker.runner.watchdog import end_broken, start_loop_thread
+from fastworker.tasks.lifespans import Lifespan
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -116,26 +119,30 @@ def _passes(error: BaseException) -> bool:
     return False
 
 
-def run_asyncio(
-    channel: Channel,
-    wire_up: Callable[[Reactor, Callable[[Finish], Start]], Callable[[], None]],
-) -> None:
+def run_asyncio(channel: Channel, wire_up: WireUp) -> str | None:
     """Run the runner on asyncio, in this thread, until its reactor is stopped.
 
-    Args:
-        wire_up: gets the reactor and a maker of starters for this loop; returns what to call
-            when the channel has bytes.
+    Returns:
+        A sentence if it cannot run.
     """
 
-    async def main() -> None:
+    async def main() -> str | None:
         loop = asyncio.get_running_loop()
         reactor = AsyncioReactor(loop, channel)
-        reactor.watch_readable(wire_up(reactor, lambda finish: AsyncioStarter(loop, finish).start))
-        await reactor.wait_stopped()
+        wired = wire_up(reactor, lambda finish: AsyncioStarter(loop, finish).start)
+
+        async def serve() -> None:
+            wired.announce()
+            reactor.watch_readable(wired.on_readable)
+            await reactor.wait_stopped()
+
+        failure = wired.failure or await serve_within(wired.lifespans, serve)
+        wired.leave()
+        return failure
 
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         try:
-            runner.run(main())
+            return runner.run(main())
         except BaseException:  # user code has stopped the loop
             end_broken()
 
@@ -143,14 +150,20 @@ def run_asyncio(
 class AsyncioThread:
     """An asyncio loop in a thread of its own, which ends with the process."""
 
-    def __init__(self, finish: Finish) -> None:
-        """Start it; returns when the loop runs.
+    def __init__(self, finish: Finish, hooks: Sequence[Lifespan[Any]] = ()) -> None:
+        """Start it; returns when the loop runs, or has a `failure`.
 
         Args:
             finish: called in the loop's thread with each ending.
+            hooks: entered there before that.
         """
         self._finish = finish
+        self._hooks = hooks
         self._ready = threading.Event()
+        self._left = threading.Event()
+        self._stopped: asyncio.Event
+        self.failure: str | None = None
+        """Why a hook could not be entered."""
         self._incoming: Handover[Assignment]
         self._loop: asyncio.AbstractEventLoop
         start_loop_thread(self._run, name="fastworker-asyncio")
@@ -164,6 +177,12 @@ class AsyncioThread:
         """Call it in the loop's thread. Any thread."""
         _post(self._loop, function)
 
+    def stop(self) -> None:
+        """Leave the hooks, and wait until that is done. Any other thread."""
+        if self.failure is None:
+            self.post(self._stopped.set)
+            self._left.wait()
+
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=_new_loop) as runner:
             runner.run(self._serve())
@@ -172,8 +191,15 @@ class AsyncioThread:
         loop = self._loop = asyncio.get_running_loop()
         starter = AsyncioStarter(loop, self._finish)
         self._incoming = Handover(lambda drain: _post(loop, drain), starter.start)
+        self._stopped = asyncio.Event()
+        self.failure = await serve_within(self._hooks, self._wait_stopped)
         self._ready.set()
+        self._left.set()
         await loop.create_future()
+
+    async def _wait_stopped(self) -> None:
+        self._ready.set()
+        await self._stopped.wait()
 
 
 def _post(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:

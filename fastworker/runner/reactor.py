@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
 
 from fastworker.runner.assignment import Assignment
 from fastworker.runner.attempt import Ending
+from fastworker.tasks.lifespans import Lifespan
 
 Start: TypeAlias = Callable[[Assignment], None]
 """Starts an attempt; never waits."""
@@ -37,3 +39,26 @@ class Reactor(Protocol):
     def stop(self) -> None:
         """End the loop; a second call does nothing. Main thread only."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """What the loop in the main thread is to do with a service.
+
+    Args:
+        lifespans: entered before anything else.
+        announce: called once they are.
+        on_readable: called from then on whenever the channel has bytes.
+        leave: called when the service has stopped and they have been left.
+        failure: why none of this can be, in a sentence.
+    """
+
+    lifespans: Sequence[Lifespan[Any]]
+    announce: Callable[[], None]
+    on_readable: Callable[[], None]
+    leave: Callable[[], None]
+    failure: str | None = None
+
+
+WireUp: TypeAlias = Callable[[Reactor, Callable[[Finish], Start]], Wired]
+"""Gets the reactor and a maker of starters for its loop."""

@@ -6,7 +6,8 @@ Each attempt is a Trio task of one nursery, with a context of its own. It never 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import trio
 
@@ -14,9 +15,11 @@ from fastworker.runner.assignment import Assignment
 from fastworker.runner.attempt import failed, run_coroutine, unwound
 from fastworker.runner.channel import Channel
 from fastworker.runner.handover import Handover
-from fastworker.runner.reactor import Finish, Reactor, Start
+from fastworker.runner.lifespans import serve_within
+from fastworker.runner.reactor import Finish, WireUp
 from fastworker.runner.runtimes import asyncio_in_trio
 from fastworker.runner.watchdog import end_broken, start_loop_thread
+from fastworker.tasks.lifespans import Lifespan
 
 
 class TrioReactor:
@@ -28,6 +31,7 @@ class TrioReactor:
         self._token = trio.lowlevel.current_trio_token()
         self._on_writable: Callable[[], None] | None = None
         self._write_wanted = trio.Event()
+        self.stopped = trio.Event()
 
     def soon(self, function: Callable[[], None]) -> None:
         self._token.run_sync_soon(function)
@@ -44,7 +48,7 @@ class TrioReactor:
             self._write_wanted.set()
 
     def stop(self) -> None:
-        self._nursery.cancel_scope.cancel()
+        self.stopped.set()
 
     async def read_forever(self, on_readable: Callable[[], None]) -> None:
         """Call ``on_readable`` whenever the channel has something to read."""
@@ -129,26 +133,31 @@ def is_outer_cancellation(error: BaseException) -> bool:
     return isinstance(error, trio.Cancelled)
 
 
-def run_trio(
-    channel: Channel,
-    wire_up: Callable[[Reactor, Callable[[Finish], Start]], Callable[[], None]],
-) -> None:
+def run_trio(channel: Channel, wire_up: WireUp) -> str | None:
     """Run the runner on Trio, in this thread, until its reactor is stopped.
 
-    Args:
-        wire_up: gets the reactor and a maker of starters for this loop; returns what to call
-            when the channel has bytes.
+    Returns:
+        A sentence if it cannot run.
     """
 
-    async def main() -> None:
+    async def main() -> str | None:
         async with trio.open_nursery() as nursery:
             reactor = TrioReactor(nursery, channel)
-            on_readable = wire_up(reactor, lambda finish: TrioStarter(nursery, finish).start)
-            nursery.start_soon(reactor.read_forever, on_readable)
-            nursery.start_soon(reactor.write_forever)
+            wired = wire_up(reactor, lambda finish: TrioStarter(nursery, finish).start)
+
+            async def serve() -> None:
+                wired.announce()
+                nursery.start_soon(reactor.read_forever, wired.on_readable)
+                nursery.start_soon(reactor.write_forever)
+                await reactor.stopped.wait()
+
+            failure = wired.failure or await serve_within(wired.lifespans, serve)
+            wired.leave()
+            nursery.cancel_scope.cancel()
+        return failure
 
     try:
-        trio.run(main)
+        return trio.run(main)
     except BaseException:
         end_broken()
 
@@ -156,14 +165,20 @@ def run_trio(
 class TrioThread:
     """A Trio loop in a thread of its own, which ends with the process."""
 
-    def __init__(self, finish: Finish) -> None:
-        """Start it; returns when the loop runs.
+    def __init__(self, finish: Finish, hooks: Sequence[Lifespan[Any]] = ()) -> None:
+        """Start it; returns when the loop runs, or has a `failure`.
 
         Args:
             finish: called in the loop's thread with each ending.
+            hooks: entered there before that.
         """
         self._finish = finish
+        self._hooks = hooks
         self._ready = threading.Event()
+        self._left = threading.Event()
+        self._stopped: trio.Event
+        self.failure: str | None = None
+        """Why a hook could not be entered."""
         self._incoming: Handover[Assignment]
         self._token: trio.lowlevel.TrioToken
         start_loop_thread(lambda: trio.run(self._serve), name="fastworker-trio")
@@ -177,10 +192,23 @@ class TrioThread:
         """Call it in the loop's thread. Any thread."""
         self._token.run_sync_soon(function)
 
+    def stop(self) -> None:
+        """Leave the hooks, and wait until that is done. Any other thread."""
+        if self.failure is None:
+            self.post(self._stopped.set)
+            self._left.wait()
+
     async def _serve(self) -> None:
         token = self._token = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as nursery:
             starter = TrioStarter(nursery, self._finish)
             self._incoming = Handover(token.run_sync_soon, starter.start)
+            self._stopped = trio.Event()
+            self.failure = await serve_within(self._hooks, self._wait_stopped)
             self._ready.set()
+            self._left.set()
             await trio.sleep_forever()
+
+    async def _wait_stopped(self) -> None:
+        self._ready.set()
+        await self._stopped.wait()

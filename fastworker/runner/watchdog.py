@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from fastworker.errors import InternalError, ProtocolError
 from fastworker.runner.assignment import Assignment
@@ -40,7 +41,7 @@ def end_process_group() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def end_broken() -> None:
+def end_broken() -> NoReturn:
     """End this process at once, with the exception being handled in the log. Does not return.
 
     A runner that has lost a loop would keep its jobs for ever and look alive; its end is noticed,

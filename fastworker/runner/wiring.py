@@ -12,7 +12,7 @@ from fastworker.runner.asyncio_loop import AsyncioThread, run_asyncio
 from fastworker.runner.blocked import LoopWatch
 from fastworker.runner.board import Board, Cells
 from fastworker.runner.channel import Channel
-from fastworker.runner.reactor import Finish, Reactor, Start
+from fastworker.runner.reactor import Finish, Reactor, Start, Wired
 from fastworker.runner.service import RunnerService
 from fastworker.runner.stopping import limit_row, limits_of
 from fastworker.runner.threads import ThreadCrew
@@ -20,6 +20,7 @@ from fastworker.runner.trio_loop import TrioThread, run_trio
 from fastworker.runner.watchdog import Watchdog
 from fastworker.tasks import Runtime, TaskDefinition
 from fastworker.tasks.definitions import ASYNC_POOL
+from fastworker.tasks.lifespans import lifespans
 from fastworker.wire.messages import RunnerReady
 
 
@@ -52,7 +53,8 @@ class Routes:
         random: for the jitter of retries.
         """
         self._definitions = definitions
-        self._default = default
+        self.default: Runtime = default
+        """What runs async tasks that do not say."""
         self._board = board if board is not None else [0]
         self._random = random if random is not None else Random()
         self._starts: dict[Runtime, Start] = {}
@@ -64,7 +66,7 @@ class Routes:
         """The runtime that is not the default, if a task asks for it."""
         for definition in self._definitions.values():
             runtime = definition.runtime
-            if definition.is_async and runtime not in (None, self._default):
+            if definition.is_async and runtime not in (None, self.default):
                 return runtime
         return None
 
@@ -91,10 +93,10 @@ class Routes:
 
     def _new_route(self, task: str, pool: int) -> Route:
         definition = self._definitions.get(task)
-        runtime = self._default
+        runtime = self.default
         if definition is not None:
             pool = definition.pool
-            runtime = definition.runtime or self._default
+            runtime = definition.runtime or self.default
         in_loop = pool == ASYNC_POOL if definition is None else definition.is_async
         if in_loop or self._start_in_thread is None:
             start = self._starts[runtime]
@@ -125,19 +127,22 @@ def run_service(
     pid: int,
     board: Board,
     watchdog: Watchdog,
-) -> None:
+) -> str | None:
     """Serve the channel from this thread until `RunnerStop` and the end of all that runs.
 
     Args:
         tags: tasks with any other tag are not offered.
         board: shared with the subworker, see `fastworker.runner.board`.
         watchdog: looks after the loops of this runner.
+
+    Returns:
+        A sentence if it cannot run; it has said nothing then.
     """
     withheld = withheld_tasks(definitions, tags)
     offered = {each.name: each for each in definitions if each.name not in withheld}
     routes = Routes(offered, default_runtime, board=board.cells)
 
-    def wire_up(reactor: Reactor, new_starter: Callable[[Finish], Start]) -> Callable[[], None]:
+    def wire_up(reactor: Reactor, new_starter: Callable[[Finish], Start]) -> Wired:
         service = RunnerService(
             channel,
             reactor,
@@ -152,14 +157,26 @@ def run_service(
         crew = ThreadCrew(limit=limits.threads, finish=service.finish_from_thread)
         starts = {default_runtime: new_starter(service.finish)}
         loops = [LoopWatch(default_runtime, reactor.post)]
-        other = routes.other_runtime_needed
-        if other is not None:
-            thread = (TrioThread if other == "trio" else AsyncioThread)(service.finish_from_thread)
+        own_hooks = lifespans.of(default_runtime, default=default_runtime)
+        other: Runtime = "asyncio" if default_runtime == "trio" else "trio"
+        hooks = lifespans.of(other, default=default_runtime)
+        thread: TrioThread | AsyncioThread | None = None
+        if hooks or routes.other_runtime_needed:
+            new_thread = TrioThread if other == "trio" else AsyncioThread
+            thread = new_thread(service.finish_from_thread, hooks)
             starts[other] = thread.start
             loops.append(LoopWatch(other, thread.post))
         routes.use(starts, crew.start)
-        watchdog.attend(service.running, loops)
-        service.tell(RunnerReady(pid, routes.rows(), withheld or None, routes.limits()))
-        return service.on_readable
 
-    (run_trio if default_runtime == "trio" else run_asyncio)(channel, wire_up)
+        def announce() -> None:
+            watchdog.attend(service.running, loops)
+            service.tell(RunnerReady(pid, routes.rows(), withheld or None, routes.limits()))
+
+        def leave() -> None:
+            if thread is not None:
+                thread.stop()
+
+        failure = None if thread is None else thread.failure
+        return Wired(own_hooks, announce, service.on_readable, leave, failure)
+
+    return (run_trio if default_runtime == "trio" else run_asyncio)(channel, wire_up)

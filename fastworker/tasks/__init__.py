@@ -33,6 +33,7 @@ from fastworker.tasks.definitions import (
     define,
     registry,
 )
+from fastworker.tasks.lifespans import Lifespan, lifespan, lifespans
 from fastworker.tasks.loading import load_task_modules
 from fastworker.tasks.retrying import Retry, RetryDecision, RetryLater, decide
 from fastworker.tasks.signatures import bind_arguments
@@ -41,6 +42,7 @@ __all__ = [
     "AsyncStreamTask",
     "AsyncTask",
     "BoundOptions",
+    "Lifespan",
     "OnLeaseLost",
     "OnLost",
     "Registry",
@@ -54,6 +56,8 @@ __all__ = [
     "TaskDefinition",
     "bind_arguments",
     "decide",
+    "lifespan",
+    "lifespans",
     "load_task_modules",
     "registry",
     "task",

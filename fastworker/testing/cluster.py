@@ -26,7 +26,7 @@ from fastworker.server.control_plane import run_control_plane
 from fastworker.server.listener import Listener
 from fastworker.server.plane import Plane
 from fastworker.server.settings import ControlPlaneSettings
-from fastworker.tasks import Runtime, load_task_modules, registry
+from fastworker.tasks import Runtime, lifespans, load_task_modules, registry
 from fastworker.testing.clock import ClusterClock
 from fastworker.testing.frames import MemoryFrames, MemoryTransport, memory_frames
 from fastworker.testing.options import ClusterOptions
@@ -47,6 +47,9 @@ NOWHERE: Final = Address("in-process", 0)
 """What messages call the control plane that no network leads to."""
 
 LABEL: Final = "in-process"
+
+LEAVE_SECONDS: Final = 10.0
+"""For the lifespan hooks at the end of a test."""
 
 logger = logging.getLogger("fastworker.testing")
 
@@ -96,6 +99,13 @@ class Cluster:
         logger.info("the runner is crashed by the test")
         for runner in self.runners:
             runner.kill()
+
+    async def leave_runners(self) -> None:
+        """End the runners, and wait until their lifespan hooks have been left."""
+        with trio.move_on_after(LEAVE_SECONDS, shield=True):
+            for runner in list(self.runners):
+                runner.kill()
+                await runner.wait_exit()
 
     def _look(self, dispatcher: Dispatcher) -> None:
         self._turned.set()
@@ -196,12 +206,24 @@ async def run_cluster(
                 yield cluster
             finally:
                 set_stand_in(None)
+                if lifespans:
+                    await cluster.leave_runners()
                 nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
-            # The test's own error, as the test raised it.
-            raise group.exceptions[0] from group.exceptions[0].__cause__
-        raise
+        error = _only_one(group)
+        if error is None:
+            raise
+        # The test's own error, as the test raised it.
+        raise error from error.__cause__
+
+
+def _only_one(error: BaseException) -> BaseException | None:
+    """The one error in a group, however deep; None if there are several."""
+    while isinstance(error, BaseExceptionGroup):
+        if len(error.exceptions) > 1:
+            return None
+        error = error.exceptions[0]
+    return error
 
 
 class _Network:

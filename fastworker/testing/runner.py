@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from random import Random
 from typing import Final
 
@@ -15,14 +15,15 @@ import trio
 
 from fastworker.client import current
 from fastworker.client.ambient import set_job_context, set_transport_opener, set_wait_hooks
-from fastworker.errors import InternalError
+from fastworker.errors import CallerError, InternalError
 from fastworker.runner.ambient import RelayedTransport, Relays
 from fastworker.runner.board import Board
 from fastworker.runner.context import current_job, current_lease
 from fastworker.runner.inspection import Jobs, stacks_of
+from fastworker.runner.lifespans import serve_within
 from fastworker.runner.service import RunnerService
 from fastworker.runner.wiring import Routes, RunnerLimits
-from fastworker.tasks import Runtime, TaskDefinition
+from fastworker.tasks import Runtime, TaskDefinition, lifespans
 from fastworker.testing.clock import ClusterClock
 from fastworker.testing.options import ClusterOptions
 from fastworker.testing.starters import OpenStarters
@@ -91,8 +92,15 @@ class InProcessRunner:
         *,
         task_status: trio.TaskStatus[None],
     ) -> None:
-        """Run attempts until `stop` or `kill`; what then still runs is cancelled."""
-        try:
+        """Run attempts until `stop` or `kill`; what then still runs is cancelled.
+
+        The lifespan hooks for this loop are entered before, and left afterwards.
+
+        Raises:
+            CallerError: one of them cannot be entered.
+        """
+
+        async def serve() -> None:
             async with (
                 trio.open_nursery() as self._attempts,
                 open_starters(self._attempts, service) as starters,
@@ -107,6 +115,12 @@ class InProcessRunner:
                 finally:
                     # From now on nothing may be started: the nursery may be closed already.
                     self._stopping = True
+
+        hooks = lifespans.of("trio", default=routes.default)
+        try:
+            failure = await serve_within(hooks, serve, limit_leaving=nullcontext)
+            if failure is not None:
+                raise CallerError(failure)
         finally:
             self._say.close()
             self._ended.set()

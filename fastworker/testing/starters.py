@@ -12,23 +12,25 @@ import asyncio
 import math
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from fastworker.core.records import STATUS_NUMBERS, TaskStatus
+from fastworker.errors import CallerError
 from fastworker.runner.assignment import Assignment
 from fastworker.runner.asyncio_loop import AsyncioStarter
 from fastworker.runner.attempt import Ending, run_coroutine, run_function
 from fastworker.runner.failures import failure_said
 from fastworker.runner.handover import Handover
+from fastworker.runner.lifespans import serve_within
 from fastworker.runner.reactor import Finish, Start
 from fastworker.runner.runtimes import asyncio_in_trio
 from fastworker.runner.service import RunnerService
 from fastworker.runner.trio_loop import TrioStarter, is_outer_cancellation
-from fastworker.tasks import Runtime
+from fastworker.tasks import Runtime, lifespans
 
 FAILURE: Final = STATUS_NUMBERS[TaskStatus.FAILURE]
 
@@ -116,12 +118,20 @@ class _FunctionStarter:
 
 @asynccontextmanager
 async def _asyncio_thread(finish: Finish) -> AsyncIterator[Start]:
-    """An asyncio loop in a thread, until the end of the block; what still runs is cancelled."""
+    """An asyncio loop in a thread, until the end of the block; what still runs is cancelled.
+
+    The lifespan hooks for it are entered before and left afterwards.
+
+    Raises:
+        CallerError: one of them cannot be entered.
+    """
     ready = threading.Event()
     ended = trio.Event()
     token = trio.lowlevel.current_trio_token()
     loop: asyncio.AbstractEventLoop
     enough: asyncio.Event
+
+    failure: str | None = None
 
     async def serve() -> None:
         nonlocal loop, enough
@@ -129,14 +139,22 @@ async def _asyncio_thread(finish: Finish) -> AsyncIterator[Start]:
         ready.set()
         await enough.wait()
 
+    async def serve_in_lifespans() -> None:
+        nonlocal failure
+        hooks = lifespans.of("asyncio", default="asyncio")
+        failure = await serve_within(hooks, serve, limit_leaving=nullcontext)
+
     def run() -> None:
         try:
-            asyncio.run(serve())
+            asyncio.run(serve_in_lifespans())
         finally:
+            ready.set()
             token.run_sync_soon(ended.set)
 
     threading.Thread(target=run, name="fastworker-test-asyncio", daemon=True).start()
     await trio.to_thread.run_sync(ready.wait)
+    if failure is not None:
+        raise CallerError(failure)
     starter = AsyncioStarter(loop, finish)
 
     def post(function: Callable[[], None]) -> None:

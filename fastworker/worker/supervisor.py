@@ -35,6 +35,9 @@ EXIT_GRACE_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 30.0
 """A quarantine runner without a job is kept for so long: suspects rarely come alone."""
 
+RETIRE_SECONDS: Final = 15.0
+"""For an idle runner to close what its lifespan hooks have opened."""
+
 RESTART_SECONDS: Final = 1.0
 """The longest pause before a runner that died is followed by the next: within two seconds its jobs
 must be on their way again, and a module that cannot be imported must not cost a processor."""
@@ -157,7 +160,7 @@ class Supervisor:
             await trio.sleep(IDLE_SECONDS)
         runner = self._alive[number]
         runner.send(RunnerStop())
-        await trio.sleep(EXIT_GRACE_SECONDS)
+        await trio.sleep(RETIRE_SECONDS)
         runner.kill()
 
     def kill_all(self) -> None:
