@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from fastworker.client.handles import CancelOutcome, CancelResult, TaskHandle
     from fastworker.client.listener import CallbackListener, open_callback_listener
     from fastworker.client.queues import QueueState
+    from fastworker.client.running import RunningJob, WorkerJobs
     from fastworker.client.streams import Stream
     from fastworker.client.task_group import TaskGroup
     from fastworker.core.records import TaskPriority, TaskResult, TaskStatus
@@ -148,6 +149,7 @@ __all__ = [
     "ResultExpired",
     "Retry",
     "RetryLater",
+    "RunningJob",
     "StaleLease",
     "StorageFull",
     "StoreBroken",
@@ -168,6 +170,7 @@ __all__ = [
     "UnknownJob",
     "UnknownKind",
     "UnsupportedVersion",
+    "WorkerJobs",
     "__version__",
     "call",
     "check_cancelled",
@@ -199,6 +202,8 @@ _HOME = {
     "QueueState": "fastworker.client.queues",
     "Stream": "fastworker.client.streams",
     "TaskGroup": "fastworker.client.task_group",
+    "RunningJob": "fastworker.client.running",
+    "WorkerJobs": "fastworker.client.running",
     "TaskPriority": "fastworker.core.records",
     "TaskResult": "fastworker.core.records",
     "TaskStatus": "fastworker.core.records",

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fastworker.cli import dead as dead_letters
-from fastworker.cli import jobs, servers, settings, store
+from fastworker.cli import jobs, running, servers, settings, store
 from fastworker.cli import queues as queue_commands
 from fastworker.cli.flags import AsJson
 
@@ -40,6 +40,8 @@ app.command("submit")(jobs.submit)
 app.command("status")(jobs.status)
 app.command("result")(jobs.result)
 app.command("cancel")(jobs.cancel)
+app.command("stack")(running.stack)
+app.command("tree")(running.tree)
 app.command("tasks")(jobs.tasks)
 app.command("workers")(jobs.workers)
 app.add_typer(dead)

@@ -1,4 +1,4 @@
-"""Dead letters and queues for `BlockingClient`: the same calls, waited for."""
+"""Dead letters, queues and running jobs for `BlockingClient`: the same calls, waited for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastworker.client.dead import Attempt, DeadLetter, DeadLetterDetails
 from fastworker.client.queues import QueueState
+from fastworker.client.running import RunningJob, WorkerJobs
 
 if TYPE_CHECKING:
     from fastworker.client.blocking import BlockingHandle
@@ -18,7 +19,7 @@ T = TypeVar("T")
 
 
 class BlockingManagement:
-    """The part of `BlockingClient` that is about dead letters, attempts and queues."""
+    """The part of `BlockingClient` that is about dead letters, queues and what runs."""
 
     @property
     def _inner(self) -> Client:
@@ -70,6 +71,14 @@ class BlockingManagement:
     def queues(self) -> list[QueueState]:
         """See `Client.queues`."""
         return self._run(self._inner.queues)
+
+    def stack(self, task_id: str) -> RunningJob | None:
+        """See `Client.stack`."""
+        return self._run(partial(self._inner.stack, task_id))
+
+    def tree(self, *, stacks: bool = False) -> list[WorkerJobs]:
+        """See `Client.tree`."""
+        return self._run(partial(self._inner.tree, stacks=stacks))
 
     def pause(self, queue: str) -> None:
         """See `Client.pause`."""

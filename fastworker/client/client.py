@@ -25,6 +25,7 @@ from fastworker.client.group_calls import GroupCalls
 from fastworker.client.handles import TaskHandle
 from fastworker.client.queues import QueueCalls
 from fastworker.client.results import Watched, view_to_result
+from fastworker.client.running import RunningCalls
 from fastworker.client.streaming import stream_handles
 from fastworker.client.streams import Stream
 from fastworker.client.submissions import Submission
@@ -68,7 +69,7 @@ class BoundOptions:
         return self._client._stream(call)
 
 
-class Client(CancelCalls, DeadLetterCalls, GroupCalls, QueueCalls):
+class Client(CancelCalls, DeadLetterCalls, GroupCalls, QueueCalls, RunningCalls):
     """A connection to the control plane, for any number of concurrent callers of one event loop.
 
     ::

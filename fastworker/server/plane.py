@@ -12,7 +12,7 @@ import trio
 from fastworker.core.dispatcher import Dispatcher
 from fastworker.core.records import Now
 from fastworker.server.inbox import Inbox
-from fastworker.server.owners import Owners
+from fastworker.server.inspection import Inspections
 from fastworker.server.roster import ConnectedRoster
 from fastworker.server.settings import ControlPlaneSettings
 from fastworker.server.streams import Streams
@@ -40,12 +40,12 @@ class Plane:
     roster: ConnectedRoster
     resolve_callback: CallbackResolver
     acknowledge_callbacks: Callable[[list[bytes]], None]
-    owners: Owners
     identity: bytes = field(default_factory=lambda: secrets.token_bytes(16))
     addresses: list[str] = field(default_factory=list)
     """Where it listens, as peers may dial it."""
     draining: bool = False
     warned: set[str] = field(default_factory=set)
+    inspections: Inspections = field(default_factory=Inspections)
     dead_letter_turn: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(1, max_value=1))
     """Held while dead letters are replayed or discarded, so that none is replayed twice."""
     streams: Streams = field(init=False)

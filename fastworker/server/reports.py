@@ -13,6 +13,7 @@ from fastworker.server.dead_letters import (
     dead_maps,
     without_traceback,
 )
+from fastworker.server.inspection import stack_map, tree_map
 from fastworker.server.plane import Plane
 from fastworker.store.contract import JobFilter
 from fastworker.version import __version__
@@ -75,12 +76,16 @@ async def make_report(plane: Plane, query: Query) -> Report:
             body = await dead_letter_map(plane, options)
         case "attempts":
             body = {"attempts": await attempt_maps(plane, options)}
+        case "stack":
+            body = await stack_map(plane, options)
+        case "tree":
+            body = await tree_map(plane, options)
         case "status":
             body = await _status_map(plane)
         case _:
             raise InvalidOption(
                 f"there is no report {query.what!r}; ask for tasks, workers, queues, jobs, dead, "
-                "dead_letter, attempts or status"
+                "dead_letter, attempts, stack, tree or status"
             )
     return Report(query.request, body)
 

@@ -16,7 +16,6 @@ from fastworker.core.commands import (
     AnswerSubmission,
     AnswerWatch,
     AssignJobs,
-    CancelChildren,
     Command,
     SettleCancel,
     WithdrawJobs,
@@ -109,7 +108,6 @@ class ConnectedRoster:
         self.clients_by_id: dict[bytes, Watcher] = {}
         self.last_heard: dict[bytes, float] = {}
         self.describe: Callable[[], Roster] | None = None
-        self.cancel_children: Callable[[CancelChildren], None] = lambda command: None
         self.on_turn: list[Callable[[Dispatcher], None]] = []
         self.on_ended: list[Callable[[Sequence[FinishRow]], None]] = []
         self.on_client: list[Callable[[bytes], None]] = []
@@ -154,8 +152,6 @@ class ConnectedRoster:
             case SettleCancel():
                 if isinstance(command.fact.origin, CancelOrigin):
                     command.fact.origin.settle(command.index, command.outcome, command.stack)
-            case CancelChildren():
-                self.cancel_children(command)
             case AnswerWatch():
                 self._answer_watch(command)
             case AnswerPause():
@@ -186,6 +182,10 @@ class ConnectedRoster:
                 present.remove(watcher)
                 if not present:
                     del self._watchers[job_id]
+
+    def watchers_of(self, job_id: bytes) -> int:
+        """How many connections wait to be told how this job ends."""
+        return sum(not watcher.closed for watcher in self._watchers.get(job_id, ()))
 
     def _announce(self, finishes: Sequence[FinishRow]) -> None:
         by_watcher: dict[Watcher, list[FinishRow]] = {}

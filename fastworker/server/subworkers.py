@@ -32,6 +32,7 @@ from fastworker.wire.messages import (
     Bye,
     Capacity,
     Handback,
+    Inspected,
     Message,
     Offered,
     Outcome,
@@ -130,6 +131,8 @@ class SubworkerPeer:
                 await self._relay(message)
             case StreamItems():
                 self._plane.streams.items(session, message)
+            case Inspected():
+                self._plane.inspections.take(session, message)
             case Bye():
                 self._leaving = True
             case BeatAck():

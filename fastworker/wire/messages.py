@@ -316,7 +316,8 @@ class Cancelled(Message):
 @dataclass(slots=True)
 class Query(Message):
     """Ask for a report: ``what`` is ``tasks``, ``workers``, ``queues``, ``jobs`` or ``status``;
-    ``dead`` with the filter of `Manage`, ``dead_letter`` {id} or ``attempts`` {id}."""
+    ``dead`` with the filter of `Manage`, ``dead_letter`` {id} or ``attempts`` {id}; ``stack`` {id}
+    or ``tree`` {stacks, worker}."""
 
     KIND: ClassVar[int] = 27
     request: U64

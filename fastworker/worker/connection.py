@@ -29,6 +29,7 @@ from fastworker.wire.messages import (
     Beat,
     BeatAck,
     Bye,
+    Inspect,
     Message,
     Problem,
     Register,
@@ -36,6 +37,7 @@ from fastworker.wire.messages import (
     Welcome,
 )
 from fastworker.worker.backoff import Backoff
+from fastworker.worker.inspecting import Inspector
 from fastworker.worker.leases import LeaseWatch
 from fastworker.worker.settings import SubworkerSettings
 from fastworker.worker.switchboard import Switchboard
@@ -60,6 +62,7 @@ class Connection:
 
     Args:
         incarnation: 16 bytes, new for every process.
+        inspector: is given the control plane's questions about running jobs.
         on_refused: called if the very first control plane that answers refuses the token.
     """
 
@@ -70,6 +73,7 @@ class Connection:
         dial: Dial,
         *,
         incarnation: bytes,
+        inspector: Inspector,
         random: Random,
         on_refused: Callable[[AuthenticationFailed], None],
     ) -> None:
@@ -77,6 +81,7 @@ class Connection:
         self._switchboard = switchboard
         self._dial = dial
         self._incarnation = incarnation
+        self._inspector = inspector
         self._random = random
         self._on_refused = on_refused
         self._link: Link | None = None
@@ -150,6 +155,7 @@ class Connection:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._beat_forever, link, beat_seconds)
+                nursery.start_soon(self._inspector.serve, link)
                 trouble = await self._read_until_lost(link, rest, silence_seconds)
                 nursery.cancel_scope.cancel()
         finally:
@@ -221,6 +227,8 @@ class Connection:
                     link.send(BeatAck(number=message.number), urgent=True)
                 case BeatAck():
                     self._leases.beat_answered(message.number)
+                case Inspect():
+                    self._inspector.ask(message)
                 case Problem(request=None):
                     raise ControlPlaneUnavailable(f"it says: {message.message}")
                 case Problem():

@@ -25,6 +25,7 @@ from fastworker.transport.link import Link
 from fastworker.wire.addresses import Address
 from fastworker.wire.messages import Welcome
 from fastworker.worker.connection import Connection, Dial
+from fastworker.worker.inspecting import Inspector
 from fastworker.worker.runner_handle import OpenRunner
 from fastworker.worker.runner_process import open_runner_process
 from fastworker.worker.settings import SubworkerSettings
@@ -137,6 +138,7 @@ class Subworker:
             self._switchboard,
             dial,
             incarnation=new_id(wall=time.time(), random=os.urandom(10)),
+            inspector=Inspector(self._supervisor.alive, self._switchboard.given_to),
             random=jitter,
             on_refused=self._refused,
         )

@@ -19,6 +19,7 @@ import trio
 from fastworker.errors import ProtocolError
 from fastworker.wire.messages import Message, Outcome, RunnerFailed, RunnerReady, RunnerStop
 from fastworker.worker.backoff import Backoff
+from fastworker.worker.inspecting import log_blocked_loops
 from fastworker.worker.out_of_memory import MemoryEvidence
 from fastworker.worker.posts import Post, Posts
 from fastworker.worker.recycling import Wear
@@ -78,7 +79,8 @@ class Supervisor:
         self._on_failed = on_failed
         self._open_posts, self._opened_posts = trio.open_memory_channel[Post](math.inf)
         self._posts = Posts(self._open_posts.send_nowait)
-        self._alive: dict[int, RunnerHandle] = {}
+        self.alive: dict[int, RunnerHandle] = {}
+        """Runners whose process lives, by number; those for jobs that run alone are negative."""
         self._wear: dict[int, Wear] = {}
         self._settling: dict[int, trio.Event] = {}
         self._memory = MemoryEvidence()
@@ -158,7 +160,7 @@ class Supervisor:
         while uses != quarantine.uses(number) or not quarantine.retire(number):
             uses = quarantine.uses(number)
             await trio.sleep(IDLE_SECONDS)
-        runner = self._alive[number]
+        runner = self.alive[number]
         runner.send(RunnerStop())
         await trio.sleep(RETIRE_SECONDS)
         runner.kill()
@@ -166,7 +168,7 @@ class Supervisor:
     def kill_all(self) -> None:
         """End all runners now; what they ran is handed back as drained."""
         self._killed = True
-        for runner in self._alive.values():
+        for runner in self.alive.values():
             runner.kill()
 
     async def _run_one(self, number: int) -> str:
@@ -192,6 +194,7 @@ class Supervisor:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read, number, runner, words)
             nursery.start_soon(self._replace_when_worn, number)
+            nursery.start_soon(log_blocked_loops, number, runner)
             how = await runner.wait_exit()
             with trio.move_on_after(LAST_WORDS_SECONDS):
                 await words.ended.wait()
@@ -254,7 +257,7 @@ class Supervisor:
     # --- replacing -----------------------------------------------------------------------
 
     def _begin(self, number: int, runner: RunnerHandle) -> None:
-        self._alive[number] = runner
+        self.alive[number] = runner
         self._wear[number] = Wear(self._settings, runner.pid)
         post = self._posts.get(number)
         if post is not None:
@@ -263,14 +266,14 @@ class Supervisor:
                 runner.kill()
 
     def _end(self, number: int) -> None:
-        del self._alive[number], self._wear[number]
+        del self.alive[number], self._wear[number]
         post = self._posts.get(number)
         if post is not None:
             post.end()
 
     async def _replace_when_worn(self, number: int) -> None:
         why = await self._wear[number].wait_worn()
-        pid = self._alive[number].pid
+        pid = self.alive[number].pid
         post = self._posts.get(number)
         if self._switchboard.draining:
             return

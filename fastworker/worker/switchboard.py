@@ -114,6 +114,10 @@ class Switchboard:
         """The jobs that must run alone, and their runners."""
         return self._held.quarantine
 
+    def given_to(self, runner: int) -> list[HeldJob]:
+        """What this runner has been given and not ended."""
+        return self._held.given_to(runner)
+
     @property
     def holds_jobs(self) -> bool:
         """Whether there are jobs that have neither ended nor been given back."""

@@ -75,6 +75,10 @@ async def is_scheduled(stage: Stage, handle: TaskHandle[int], answer: Any) -> No
     assert getattr(answer, "status", answer) is TaskStatus.SCHEDULED
 
 
+async def does_not_run(stage: Stage, handle: TaskHandle[int], answer: object) -> None:
+    assert answer is None
+
+
 async def will_not_run(stage: Stage, handle: TaskHandle[int], answer: Any) -> None:
     """The cancelled call may have reached the control plane, too."""
     assert answer.outcome in (CancelOutcome.CANCELLED, CancelOutcome.FINISHED_FIRST)
@@ -203,6 +207,8 @@ CASES = [
         again=True,
     ),
     Case(("Client.discard_dead",), discard_letters, letters, are_no_dead_letters),
+    Case(("Client.stack",), lambda s, h: s.client.stack(h.id), job_for_later, does_not_run),
+    Case(("Client.tree",), lambda s, _: s.client.tree(), check=is_about_us),
     Case(("Client.queues",), lambda s, _: s.client.queues(), paused, is_about_us),
     Case(("Client.pause",), lambda s, _: s.client.pause(QUEUE), flowing, is_paused, again=True),
     Case(
