@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from fastworker.core import families
 from fastworker.core.commands import AcknowledgeOutcomes, SettleCancel, WithdrawJobs
 from fastworker.core.endings import end_job
 from fastworker.core.facts import CancelRequest, Unwindings, Withdrawals
@@ -43,7 +44,10 @@ def cancel_jobs(draft: Draft, fact: CancelRequest, known: Known, now: Now) -> No
         if job is None or job_id in draft.finished:
             _settle_ended(draft, fact, index, known, now)
         elif job.status is TaskStatus.RUNNING:
+            if fact.follows and draft.pending_cancel(job_id) is not None:
+                continue
             _note_pending(draft, fact, index, job)
+            families.cancel_children(draft, job_id, fact.reason or "cancelled", fact.grace)
             leased.append(job)
         else:
             if beyond_window:
@@ -57,6 +61,8 @@ def _settle_ended(draft: Draft, fact: CancelRequest, index: int, known: Known, n
     job_id = fact.ids[index]
     if recorded_end(draft, job_id, known) is not None or job_id in known.jobs:
         draft.commands.append(SettleCancel(fact, index, "finished_first"))
+        return
+    if fact.follows:
         return
     early = draft.memory.early_cancels
     early[job_id] = (now.monotonic + EARLY_CANCEL_SECONDS, fact.reason or "cancelled")

@@ -96,6 +96,16 @@ class SettleCancel:
 
 
 @dataclass(slots=True)
+class CancelChildren:
+    """Look up the jobs that these have submitted, and request that they be cancelled, too."""
+
+    parents: list[bytes]
+    reason: str
+    grace: float | None
+    """None: as each was submitted."""
+
+
+@dataclass(slots=True)
 class AnswerWatch:
     """Watched jobs that have ended already, or of which nothing can be told."""
 
@@ -125,6 +135,7 @@ Command: TypeAlias = (
     | AnswerRegistration
     | WithdrawJobs
     | SettleCancel
+    | CancelChildren
     | AnswerWatch
     | AnswerPause
     | AnnounceRoster

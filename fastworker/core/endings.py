@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastworker.core import families
 from fastworker.core.commands import AnnounceEnded, Command
 from fastworker.core.memory import Draft
 from fastworker.core.records import CallbackRow, Failure, FinishRow, JobRow, Now, TaskStatus
@@ -40,6 +41,8 @@ def end_job(
     options = job.options
     draft.finish(job, row if options.keep_result else row._replace(value=None))
     announce(draft.commands, row)
+    if families.belongs(options):
+        draft.saves.left_family.append(job.key)
     if options.callback is not None:
         draft.saves.callbacks.append(
             CallbackRow(
@@ -60,6 +63,10 @@ def end_job(
         outcome = "cancelled" if status is TaskStatus.CANCELLED else "finished_first"
         draft.answer_cancel(job.id, pending, outcome)
         draft.settled_cancels[job.id] = pending
+    if status is TaskStatus.CANCELLED:
+        # Again, if it ran: it may have submitted more since it was asked to stop.
+        grace = None if pending is None else pending.grace
+        families.cancel_children(draft, job.id, reason, grace)
 
 
 def announce(commands: list[Command], row: FinishRow) -> None:

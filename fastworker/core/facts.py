@@ -180,6 +180,8 @@ class CancelRequest:
     """Somebody wants jobs cancelled; without an ``origin`` nobody waits to hear how that went.
 
     ``grace``: seconds that running code has to unwind; None: as each job was submitted.
+    ``follows``: because of another job or of a client that has gone: what has been asked to stop
+    already is not asked again.
     """
 
     origin: object
@@ -187,6 +189,7 @@ class CancelRequest:
     reason: str
     tenant: str = "default"
     grace: float | None = None
+    follows: bool = False
 
 
 @dataclass(slots=True, eq=False)

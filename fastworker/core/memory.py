@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
-from fastworker.core.commands import Command, SettleCancel
+from fastworker.core.commands import CancelChildren, Command, SettleCancel
 from fastworker.core.facts import CancelRequest
 from fastworker.core.ids import id_text
 from fastworker.core.lanes import Lane, LaneDraft
@@ -141,6 +141,8 @@ class Draft:
         self.next_due_at = memory.next_due_at
         self.payload_bytes = memory.payload_bytes
         self.settled_cancels: dict[bytes, PendingCancel] = {}
+        self.cancelled_parents: dict[tuple[str, float | None], CancelChildren] = {}
+        """By reason and grace: whose children are to be cancelled after this turn."""
         self._answered_cancels: dict[bytes, int] = {}
         """How many of those who wait for a cancel, the first ones, are answered in this turn."""
         self.expired_sessions: list[Session] = []

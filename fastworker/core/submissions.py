@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
+from fastworker.core import families
 from fastworker.core.commands import AnswerSubmission, Refusal
 from fastworker.core.deadlines import Deadlines
 from fastworker.core.endings import end_job
@@ -320,10 +321,14 @@ def _accept_new(
         payload,
     )
     draft.insert(job)
+    if families.belongs(options):
+        families.join(draft, job)
     early = draft.memory.early_cancels.get(job_id)
     if early is not None and early[0] > now.monotonic:
         draft.used_early_cancels.append(job_id)
         end_job(draft, job, TaskStatus.CANCELLED, now, reason=early[1])
+    elif options.parent is not None and families.is_orphan(draft, options):
+        end_job(draft, job, TaskStatus.CANCELLED, now, reason=families.PARENT_CANCELLED)
     elif expires_at is not None and expires_at <= now.wall:
         end_job(draft, job, TaskStatus.EXPIRED, now, reason="its deadline had passed")
     elif scheduled:

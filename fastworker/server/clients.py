@@ -104,6 +104,8 @@ class ClientPeer(Watcher):
         if self.client_id is not None and roster.clients_by_id.get(self.client_id) is self:
             del roster.clients_by_id[self.client_id]
         self._plane.streams.leave(self)
+        if self.client_id is not None:
+            self._plane.owners.left(self.client_id, self)
 
     async def receive(self, message: Message) -> None:
         """Handle one message.
@@ -152,6 +154,7 @@ class ClientPeer(Watcher):
         if self.client_id not in (None, message.client):
             raise ProtocolError("message Introduce, field client: it is another one than before")
         self.client_id = message.client
+        self._plane.owners.arrived(message.client, self)
         if message.callbacks:
             roster.clients_by_id[message.client] = self
         if message.roster:
@@ -200,14 +203,15 @@ class ClientPeer(Watcher):
             options,
             parent=None if parent is None else parent.id,
             deadline=bound,
-            owner=None if options.owned is None else self._owner(),
+            owner=None if options.owned is None else self._owner(options.owned),
             callback=None if callback is None else self._callback(callback),
             callback_token=None if callback is None else self._token_id,
         )
 
-    def _owner(self) -> bytes:
+    def _owner(self, seconds: float) -> bytes:
         if self.client_id is None:
             raise InvalidOption("option owned: this connection has not said which client it is")
+        self._plane.owners.note(self.client_id, seconds)
         return self.client_id
 
     def _callback(self, address: str) -> str:

@@ -6,6 +6,8 @@ told to stop. The services::
     dispatch    the one loop that touches the core
     listeners   one for the base address, one for the discovery address
     payloads    arguments that are read from the store at hand-out
+    cascades    cancels go on to the jobs that a cancelled one has submitted
+    owners      jobs of clients that have gone are cancelled
     callbacks   deliveries to applications that asked for them
     maintenance retention, and whether the store is still there
     local       a subworker of its own while no other can run what waits
@@ -28,11 +30,13 @@ from fastworker.core.dispatcher import Dispatcher
 from fastworker.core.records import Now
 from fastworker.errors import InvalidOption, StoreError
 from fastworker.server.callbacks import CallbackService
+from fastworker.server.cascades import Cascades
 from fastworker.server.dispatch import dispatch_forever
 from fastworker.server.inbox import Inbox
 from fastworker.server.listener import Listener, open_listeners
 from fastworker.server.local_worker import LocalWorker
 from fastworker.server.maintenance import maintain_forever
+from fastworker.server.owners import Owners
 from fastworker.server.payloads import PayloadLoader
 from fastworker.server.plane import Plane
 from fastworker.server.reports import roster_message
@@ -114,12 +118,15 @@ async def run_control_plane(
             roster,
             callbacks.resolve,
             callbacks.acknowledge,
+            Owners(),
         )
+        cascades = Cascades()
+        roster.cancel_children = cascades.want
         roster.describe = lambda: roster_message(plane, None)
         if handle_signals:
             _settle_memory()
         try:
-            return await _serve(plane, callbacks, loader, handle_signals, task_status)
+            return await _serve(plane, callbacks, loader, cascades, handle_signals, task_status)
         except* StoreError as failed:
             first = _first(failed)
         # Not raised in there: what leaves an `except*` clause is a group again.
@@ -151,6 +158,7 @@ async def _serve(
     plane: Plane,
     callbacks: CallbackService,
     loader: PayloadLoader,
+    cascades: Cascades,
     handle_signals: bool,
     task_status: trio.TaskStatus[Plane],
 ) -> int:
@@ -171,6 +179,8 @@ async def _serve(
                     plane.clock,
                 )
                 services.start_soon(loader.serve_forever, plane)
+                services.start_soon(cascades.serve_forever, plane)
+                services.start_soon(plane.owners.serve_forever, plane)
                 services.start_soon(callbacks.serve_forever, plane)
                 services.start_soon(maintain_forever, plane)
                 services.start_soon(local.serve_forever)

@@ -13,6 +13,7 @@ from fastworker.core.dispatcher import Dispatcher
 from fastworker.core.records import Now
 from fastworker.server.inbox import Inbox
 from fastworker.server.inspection import Inspections
+from fastworker.server.owners import Owners
 from fastworker.server.roster import ConnectedRoster
 from fastworker.server.settings import ControlPlaneSettings
 from fastworker.server.streams import Streams
@@ -40,6 +41,7 @@ class Plane:
     roster: ConnectedRoster
     resolve_callback: CallbackResolver
     acknowledge_callbacks: Callable[[list[bytes]], None]
+    owners: Owners
     identity: bytes = field(default_factory=lambda: secrets.token_bytes(16))
     addresses: list[str] = field(default_factory=list)
     """Where it listens, as peers may dial it."""

@@ -16,6 +16,7 @@ from fastworker.core.commands import (
     AnswerSubmission,
     AnswerWatch,
     AssignJobs,
+    CancelChildren,
     Command,
     SettleCancel,
     WithdrawJobs,
@@ -108,6 +109,7 @@ class ConnectedRoster:
         self.clients_by_id: dict[bytes, Watcher] = {}
         self.last_heard: dict[bytes, float] = {}
         self.describe: Callable[[], Roster] | None = None
+        self.cancel_children: Callable[[CancelChildren], None] = lambda command: None
         self.on_turn: list[Callable[[Dispatcher], None]] = []
         self.on_ended: list[Callable[[Sequence[FinishRow]], None]] = []
         self.on_client: list[Callable[[bytes], None]] = []
@@ -152,6 +154,8 @@ class ConnectedRoster:
             case SettleCancel():
                 if isinstance(command.fact.origin, CancelOrigin):
                     command.fact.origin.settle(command.index, command.outcome, command.stack)
+            case CancelChildren():
+                self.cancel_children(command)
             case AnswerWatch():
                 self._answer_watch(command)
             case AnswerPause():

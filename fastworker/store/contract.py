@@ -7,7 +7,7 @@ All moments are wall-clock seconds since the epoch, UTC.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from fastworker.core.questions import (
     INLINE_PAYLOAD_BYTES,
@@ -18,8 +18,18 @@ from fastworker.core.questions import (
     RefillQuestion,
     Snapshot,
 )
-from fastworker.core.records import AttemptView, CallbackRow, JobView, LaneKey, Saves
+from fastworker.core.records import (
+    AttemptView,
+    CallbackRow,
+    FamilyRow,
+    JobView,
+    LaneKey,
+    Saves,
+)
 from fastworker.errors import StoreError
+
+FAMILY_PARENTS: Final = 256
+"""Jobs whose children are read together."""
 
 
 class DuplicateJob(StoreError):
@@ -203,6 +213,26 @@ class StoreReader(Protocol):
 
     def attempts(self, job_id: bytes) -> list[AttemptView]:
         """Every attempt of a job, first to last; empty if it is not stored or never started."""
+        ...
+
+    def children(
+        self, parents: Sequence[bytes], *, after_key: int = -1, limit: int = 1000
+    ) -> list[FamilyRow]:
+        """Jobs that have not ended, by key, that were submitted by others (`FAMILY_PARENTS`)."""
+        ...
+
+    def owned(
+        self, owner: bytes, *, at_most: float, after_key: int = -1, limit: int = 1000
+    ) -> list[FamilyRow]:
+        """Jobs that have not ended and that outlive their client by so many seconds at most."""
+        ...
+
+    def owners(self) -> list[tuple[bytes, float]]:
+        """Clients with jobs that have not ended, with every length these may outlive them by."""
+        ...
+
+    def cancelled_parents(self) -> list[bytes]:
+        """Cancelled jobs with children that have not ended."""
         ...
 
     def counts(self) -> dict[str, int]:

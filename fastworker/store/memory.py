@@ -14,6 +14,7 @@ from itertools import islice, takewhile
 from fastworker.core.records import (
     AttemptView,
     CallbackRow,
+    FamilyRow,
     FinishRow,
     JobRow,
     JobView,
@@ -39,6 +40,7 @@ from fastworker.store.contract import (
     StoreReader,
 )
 from fastworker.store.history import is_of_error, tell_attempts
+from fastworker.store.memory_family import FamilyTable
 from fastworker.store.memory_job import StoredJob
 from fastworker.store.memory_keys import KeyTable
 from fastworker.store.memory_lines import WaitingLines
@@ -67,6 +69,7 @@ class MemoryStore:
         self._callbacks: dict[bytes, CallbackRow] = {}
         self._workers: OrderedDict[bytes, WorkerRow] = OrderedDict()
         self._idempotency = KeyTable()
+        self._family = FamilyTable()
         self._paused: set[tuple[str, str]] = set()
         self._counts: Counter[TaskStatus] = Counter()
         self._key_ceiling = 0
@@ -130,6 +133,8 @@ class MemoryStore:
             self._token_ceiling = saves.token_ceiling
 
     def _write_rest(self, saves: Saves) -> None:
+        self._family.add(saves.family)
+        self._family.remove(saves.left_family)
         for attempt in saves.attempts:
             if (job := self._jobs.get(attempt.key)) is not None:
                 job.add_attempt(attempt)
@@ -297,6 +302,24 @@ class MemoryStore:
             return []
         job = self._jobs[key]
         return tell_attempts((job.attempts or {}).values(), job.last_attempt(), self._workers)
+
+    def children(
+        self, parents: Sequence[bytes], *, after_key: int = -1, limit: int = 1000
+    ) -> list[FamilyRow]:
+        return self._family.children(parents, after_key, limit)
+
+    def owned(
+        self, owner: bytes, *, at_most: float, after_key: int = -1, limit: int = 1000
+    ) -> list[FamilyRow]:
+        return self._family.owned(owner, at_most, after_key, limit)
+
+    def owners(self) -> list[tuple[bytes, float]]:
+        return self._family.owners()
+
+    def cancelled_parents(self) -> list[bytes]:
+        keys = ((parent, self._key_of.get(parent)) for parent in self._family.parents())
+        cancelled = TaskStatus.CANCELLED
+        return [p for p, key in keys if key is not None and self._jobs[key].row.status is cancelled]
 
     def counts(self) -> dict[str, int]:
         return {status.value: self._counts[status] for status in TaskStatus}

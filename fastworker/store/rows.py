@@ -31,6 +31,7 @@ StoredRow = tuple[Any, ...]
 QUEUED: Final = STATUS_NUMBERS[TaskStatus.QUEUED]
 RUNNING: Final = STATUS_NUMBERS[TaskStatus.RUNNING]
 SCHEDULED: Final = STATUS_NUMBERS[TaskStatus.SCHEDULED]
+CANCELLED: Final = STATUS_NUMBERS[TaskStatus.CANCELLED]
 DEAD: Final = STATUS_NUMBERS[TaskStatus.DEAD]
 
 INSERT_LANE: Final = "INSERT OR REPLACE INTO lanes VALUES (?, ?, ?, ?, ?)"
@@ -78,6 +79,8 @@ INSERT_CALLBACK: Final = "INSERT INTO callbacks VALUES (?, ?, ?, ?, ?, ?, ?, ?, 
 INSERT_ATTEMPT: Final = batches.replace("attempts", 7)
 INSERT_WORKER: Final = batches.replace("workers", 5)
 INSERT_KEY: Final = batches.replace("keys", 7)
+INSERT_FAMILY: Final = batches.replace("family", 5)
+DELETE_FAMILY: Final = batches.delete("family", "key")
 SET_PAUSED: Final = "INSERT OR IGNORE INTO paused VALUES (?, ?)"
 SET_RESUMED: Final = "DELETE FROM paused WHERE tenant = ? AND queue = ?"
 SET_REPLAYED: Final = "UPDATE jobs SET replayed_by = ? WHERE key = ?"
@@ -157,6 +160,16 @@ SELECT_LAST_ATTEMPT: Final = (
 SELECT_ATTEMPTS: Final = "SELECT * FROM attempts WHERE key = ? ORDER BY token"
 _SELECT_ATTEMPTS_OF: Final = "SELECT key, token FROM attempts WHERE key IN "
 _SELECT_WORKERS: Final = "SELECT * FROM workers WHERE session IN "
+SELECT_OWNED: Final = (
+    "SELECT * FROM family WHERE owner = ? AND owned <= ? AND key > ? ORDER BY key LIMIT ?"
+)
+SELECT_OWNERS: Final = (
+    "SELECT DISTINCT owner, owned FROM family WHERE owner IS NOT NULL ORDER BY owner, owned"
+)
+SELECT_CANCELLED_PARENTS: Final = (
+    "SELECT DISTINCT f.parent FROM family f JOIN jobs j ON j.id = f.parent"
+    f" WHERE f.parent IS NOT NULL AND j.status = {CANCELLED}"
+)
 LAST_KEY: Final = 2**63 - 1
 """No job has it: the page before it is the first."""
 _SELECT_PAYLOADS: Final = "SELECT key, payload FROM payloads WHERE key IN "
@@ -195,6 +208,14 @@ def select_attempts_of(keys: Sequence[int]) -> Iterable[tuple[str, Sequence[int]
 def select_workers(sessions: Sequence[bytes]) -> Iterable[tuple[str, Sequence[bytes]]]:
     """Statements, with what they bind, that give the columns of `WorkerRow`."""
     return _chunks(_SELECT_WORKERS, sessions)
+
+
+def select_children(parents: Sequence[bytes]) -> str:
+    """A statement that gives the columns of `FamilyRow`; binds the parents, a key and a limit."""
+    return (
+        f"SELECT * FROM family WHERE parent IN ({','.join('?' * len(parents))}) AND key > ?"
+        " ORDER BY key LIMIT ?"
+    )
 
 
 def select_keys(

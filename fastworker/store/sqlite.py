@@ -47,6 +47,7 @@ from fastworker.store.sqlite_file import (
 )
 from fastworker.store.sqlite_pruning import Pruner
 from fastworker.store.sqlite_reader import SqliteReader
+from fastworker.store.sqlite_rest import write_rest
 
 
 class SqliteStore:
@@ -179,21 +180,7 @@ class SqliteStore:
             self._write_finishes(saves.finishes, changes)
         if saves.callbacks:
             many(rows.INSERT_CALLBACK, saves.callbacks)
-        self._write_rest(saves)
-
-    def _write_rest(self, saves: Saves) -> None:
-        connection = self._connection
-        if saves.attempts:
-            rows.INSERT_ATTEMPT.write(connection, saves.attempts)
-        if saves.workers:
-            rows.INSERT_WORKER.write(connection, saves.workers)
-        if saves.keys:
-            rows.INSERT_KEY.write(connection, saves.keys)
-        for tenant, queue, paused in saves.pauses:
-            connection.execute(rows.SET_PAUSED if paused else rows.SET_RESUMED, (tenant, queue))
-        if saves.replays:
-            given = [(replayed_by, key) for key, replayed_by in saves.replays]
-            connection.executemany(rows.SET_REPLAYED, given)
+        write_rest(self._connection, saves)
 
     def _write_finishes(self, finishes: Sequence[FinishRow], changes: Counter[str]) -> None:
         ends: list[rows.StoredRow] = []

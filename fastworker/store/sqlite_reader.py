@@ -13,6 +13,7 @@ from fastworker.core.records import (
     STATUS_NUMBERS,
     AttemptRow,
     AttemptView,
+    FamilyRow,
     JobView,
     TaskStatus,
     WorkerRow,
@@ -91,6 +92,30 @@ class SqliteReader:
                 for row in execute(statement, some)
             }
         return tell_attempts(earlier, last, workers)
+
+    def children(
+        self, parents: Sequence[bytes], *, after_key: int = -1, limit: int = 1000
+    ) -> list[FamilyRow]:
+        bound = (*parents, after_key, limit)
+        return self._family(rows.select_children(parents), bound)
+
+    def owned(
+        self, owner: bytes, *, at_most: float, after_key: int = -1, limit: int = 1000
+    ) -> list[FamilyRow]:
+        return self._family(rows.SELECT_OWNED, (owner, at_most, after_key, limit))
+
+    def _family(self, statement: str, bound: tuple[object, ...]) -> list[FamilyRow]:
+        with _failures_named():
+            return [FamilyRow(*row) for row in self._connection.execute(statement, bound)]
+
+    def owners(self) -> list[tuple[bytes, float]]:
+        with _failures_named():
+            return self._connection.execute(rows.SELECT_OWNERS).fetchall()
+
+    def cancelled_parents(self) -> list[bytes]:
+        with _failures_named():
+            found = self._connection.execute(rows.SELECT_CANCELLED_PARENTS)
+            return [parent for (parent,) in found]
 
     def counts(self) -> dict[str, int]:
         counted = {status.value: 0 for status in TaskStatus}

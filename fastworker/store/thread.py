@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, TypeVar
 import outcome
 import trio
 
-from fastworker.core.records import AttemptView, CallbackRow, JobView, Saves
+from fastworker.core.records import AttemptView, CallbackRow, FamilyRow, JobView, Saves
 from fastworker.errors import StoreBroken
 from fastworker.store.contract import (
     DeadFilter,
@@ -281,6 +281,30 @@ class StoreThread:
     async def attempts(self, job_id: bytes) -> list[AttemptView]:
         """See `StoreReader.attempts`."""
         return await self._reading.call(self._reader.attempts, job_id)
+
+    async def children(
+        self, parents: Sequence[bytes], *, after_key: int = -1, limit: int = 1000
+    ) -> list[FamilyRow]:
+        """See `StoreReader.children`."""
+        return await self._reading.call(
+            self._reader.children, parents, after_key=after_key, limit=limit
+        )
+
+    async def owned(
+        self, owner: bytes, *, at_most: float, after_key: int = -1, limit: int = 1000
+    ) -> list[FamilyRow]:
+        """See `StoreReader.owned`."""
+        return await self._reading.call(
+            self._reader.owned, owner, at_most=at_most, after_key=after_key, limit=limit
+        )
+
+    async def owners(self) -> list[tuple[bytes, float]]:
+        """See `StoreReader.owners`."""
+        return await self._reading.call(self._reader.owners)
+
+    async def cancelled_parents(self) -> list[bytes]:
+        """See `StoreReader.cancelled_parents`."""
+        return await self._reading.call(self._reader.cancelled_parents)
 
     async def counts(self) -> dict[str, int]:
         """See `StoreReader.counts`."""

@@ -13,7 +13,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from fastworker.core.records import FinishRow, JobOptions, JobRow, PauseRow, Saves, TaskStatus
+from fastworker.core.records import (
+    FamilyRow,
+    FinishRow,
+    JobOptions,
+    JobRow,
+    PauseRow,
+    Saves,
+    TaskStatus,
+)
 from fastworker.errors import FastWorkerError, InternalError
 from fastworker.store.contract import (
     INLINE_PAYLOAD_BYTES,
@@ -44,6 +52,7 @@ from tests.store.builders import (
 T = TypeVar("T")
 
 SESSIONS = (b"a" * 16, b"b" * 16, b"never registered")
+OWNERS = (b"o" * 16, b"p" * 16)
 KEY_NAMES = ("k1", "k2", "k3")
 LETTERS = (TaskStatus.FAILURE, TaskStatus.DEAD)
 few = st.integers(min_value=1, max_value=4)
@@ -126,6 +135,8 @@ class TwoStores(RuleBasedStateMachine):
         payload=st.sampled_from([b"small", b"l" * (INLINE_PAYLOAD_BYTES + 1)]),
         key=st.sampled_from([None, *KEY_NAMES]),
         on_lost=st.sampled_from(["retry", "fail"]),
+        parent=st.sampled_from([None, None, 1, 2, 5]),
+        owner=st.sampled_from([None, None, *OWNERS]),
     )
     def submit(
         self,
@@ -136,6 +147,8 @@ class TwoStores(RuleBasedStateMachine):
         payload: bytes,
         key: str | None,
         on_lost: str,
+        parent: int | None,
+        owner: bytes | None,
     ) -> None:
         numbers = [self.number() for _ in range(count)]
         expires_at = None if expiry is None else self.now + expiry
@@ -156,7 +169,11 @@ class TwoStores(RuleBasedStateMachine):
             for n in numbers
         ]
         keys = [] if key is None else [make_key(key, numbers[0], until=self.now + 60.0)]
-        self.save(Saves(inserts=rows, keys=keys, key_ceiling=numbers[-1]))
+        family = []
+        if parent is not None or owner is not None:
+            above = None if parent is None else job_id(parent)
+            family = [FamilyRow(n, job_id(n), above, owner, float(n % 3)) for n in numbers]
+        self.save(Saves(inserts=rows, keys=keys, family=family, key_ceiling=numbers[-1]))
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())
@@ -243,7 +260,9 @@ class TwoStores(RuleBasedStateMachine):
     def finish(self, data: st.DataObject, status: TaskStatus, value: bytes | None) -> None:
         self.now += 1.0
         rows = self.some(data)
-        self.save(Saves(finishes=[self.ended(row, status, value) for row in rows]))
+        left = [row.key for row in rows]
+        ends = [self.ended(row, status, value) for row in rows]
+        self.save(Saves(finishes=ends, left_family=left))
 
     def ended(self, row: JobRow, status: TaskStatus, value: bytes | None) -> FinishRow:
         facts = {
@@ -360,6 +379,11 @@ class TwoStores(RuleBasedStateMachine):
         self.both_read(lambda reader: {view.id: view for view in reader.views(ids)})
         self.both_read(lambda reader: reader.payloads(self.all_keys))
         self.both_read(lambda reader: [reader.attempts(job_id) for job_id in ids])
+        parents = [job_id(key) for key in (1, 2, 5)]
+        self.both_read(lambda reader: reader.children(parents, after_key=3, limit=5))
+        self.both_read(lambda reader: [reader.owned(one, at_most=1.0) for one in OWNERS])
+        self.both_read(lambda reader: reader.owners())
+        self.both_read(lambda reader: sorted(reader.cancelled_parents()))
         pages = dead_pages(self.all_keys, self.now)
         self.both_read(lambda reader: [reader.dead(criteria) for criteria in pages])
 

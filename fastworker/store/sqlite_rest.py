@@ -1,0 +1,27 @@
+"""What one turn writes beside jobs and their ends. Runs inside the writer's transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from fastworker.core.records import Saves
+from fastworker.store import rows
+
+
+def write_rest(connection: sqlite3.Connection, saves: Saves) -> None:
+    """Attempts, workers, keys, families, pauses and replays."""
+    if saves.attempts:
+        rows.INSERT_ATTEMPT.write(connection, saves.attempts)
+    if saves.workers:
+        rows.INSERT_WORKER.write(connection, saves.workers)
+    if saves.keys:
+        rows.INSERT_KEY.write(connection, saves.keys)
+    if saves.family:
+        rows.INSERT_FAMILY.write(connection, saves.family)
+    if saves.left_family:
+        rows.DELETE_FAMILY.write(connection, [(key,) for key in saves.left_family])
+    for tenant, queue, paused in saves.pauses:
+        connection.execute(rows.SET_PAUSED if paused else rows.SET_RESUMED, (tenant, queue))
+    if saves.replays:
+        given = [(replayed_by, key) for key, replayed_by in saves.replays]
+        connection.executemany(rows.SET_REPLAYED, given)
