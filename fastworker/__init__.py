@@ -51,7 +51,13 @@ if TYPE_CHECKING:
     from fastworker.client.running import RunningJob, WorkerJobs
     from fastworker.client.streams import Stream
     from fastworker.client.task_group import TaskGroup
-    from fastworker.core.records import TaskPriority, TaskResult, TaskStatus
+    from fastworker.core.records import (
+        LogLine,
+        TaskPriority,
+        TaskProgress,
+        TaskResult,
+        TaskStatus,
+    )
     from fastworker.errors import (
         ArgumentError,
         AuthenticationFailed,
@@ -90,7 +96,8 @@ if TYPE_CHECKING:
         UnknownKind,
         UnsupportedVersion,
     )
-    from fastworker.runner.context import CurrentJob, check_cancelled, current
+    from fastworker.runner.context import check_cancelled
+    from fastworker.runner.current import CurrentJob, current
     from fastworker.tasks import (
         AsyncStreamTask,
         AsyncTask,
@@ -140,6 +147,7 @@ __all__ = [
     "JobDead",
     "JobExpired",
     "Lifespan",
+    "LogLine",
     "NotSerializable",
     "Overloaded",
     "PeerError",
@@ -164,6 +172,7 @@ __all__ = [
     "TaskHandle",
     "TaskNameTaken",
     "TaskPriority",
+    "TaskProgress",
     "TaskResult",
     "TaskStatus",
     "TimeLimitExceeded",
@@ -204,13 +213,15 @@ _HOME = {
     "TaskGroup": "fastworker.client.task_group",
     "RunningJob": "fastworker.client.running",
     "WorkerJobs": "fastworker.client.running",
+    "LogLine": "fastworker.core.records",
+    "TaskProgress": "fastworker.core.records",
     "TaskPriority": "fastworker.core.records",
     "TaskResult": "fastworker.core.records",
     "TaskStatus": "fastworker.core.records",
-    "CurrentJob": "fastworker.runner.context",
+    "CurrentJob": "fastworker.runner.current",
     "check_cancelled": "fastworker.runner.context",
-    "current": "fastworker.runner.context",
     "AsyncStreamTask": "fastworker.tasks",
+    "current": "fastworker.runner.current",
     "AsyncTask": "fastworker.tasks",
     "Lifespan": "fastworker.tasks",
     "lifespan": "fastworker.tasks",

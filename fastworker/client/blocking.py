@@ -9,7 +9,15 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -28,7 +36,7 @@ from fastworker.client.event_loop import running_loop
 from fastworker.client.handles import CancelResult, TaskHandle
 from fastworker.client.streaming import batches, submit_batch
 from fastworker.client.streams import Stream
-from fastworker.core.records import TaskPriority, TaskResult, TaskStatus
+from fastworker.core.records import LogLine, TaskPriority, TaskProgress, TaskResult, TaskStatus
 from fastworker.errors import ClientNotReady
 
 R = TypeVar("R")
@@ -78,6 +86,14 @@ class BlockingHandle(Generic[R]):
     def cancel(self, reason: str = "", *, grace: float | timedelta | None = None) -> CancelResult:
         """See `TaskHandle.cancel`."""
         return self._client._run(partial(self._handle.cancel, reason, grace=grace))
+
+    def logs(self, *, follow: bool = True) -> Iterator[LogLine]:
+        """See `TaskHandle.logs`."""
+        return self._client.logs(self.id, follow=follow)
+
+    def progress(self) -> Iterator[TaskProgress]:
+        """See `TaskHandle.progress`."""
+        return self._client.progress(self.id)
 
     def __repr__(self) -> str:
         return repr(self._handle).replace("TaskHandle", "BlockingHandle", 1)
@@ -335,6 +351,22 @@ class BlockingClient(BlockingManagement):
         """See `Client.cancel`."""
         return self._run(partial(self._inner.cancel, task_id, reason=reason, grace=grace))
 
+    def logs(self, task_id: str, *, follow: bool = True) -> Iterator[LogLine]:
+        """See `Client.logs`; the iterator blocks the thread until there is a line."""
+        return self._each(self._inner.logs(task_id, follow=follow))
+
+    def progress(self, task_id: str) -> Iterator[TaskProgress]:
+        """See `Client.progress`; the iterator blocks the thread until there is news."""
+        return self._each(self._inner.progress(task_id))
+
+    def _each(self, arriving: AsyncGenerator[T, None]) -> Iterator[T]:
+        try:
+            while (one := self._run(partial(_next, arriving))) is not None:
+                yield one
+        finally:
+            with suppress(RuntimeError):  # the client was stopped meanwhile
+                self._run(partial(_close, arriving))
+
     def workers(self) -> list[dict[str, Any]]:
         """See `Client.workers`."""
         return self._run(self._inner.workers)
@@ -367,6 +399,14 @@ class BlockingClient(BlockingManagement):
         while True:
             callback = self._run(arriving.__anext__)
             yield replace(callback, _acknowledge=partial(_acknowledge, portal, callback))
+
+
+async def _next(arriving: AsyncGenerator[T, None]) -> T | None:
+    return await anext(arriving, None)
+
+
+async def _close(arriving: AsyncGenerator[Any, None]) -> None:
+    await arriving.aclose()
 
 
 def _acknowledge(portal: BlockingPortal, callback: JobCallback) -> None:

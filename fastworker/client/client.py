@@ -21,6 +21,7 @@ from fastworker.client.calls import (
 )
 from fastworker.client.cancelling import CancelCalls
 from fastworker.client.dead import DeadLetterCalls
+from fastworker.client.following import FollowCalls
 from fastworker.client.group_calls import GroupCalls
 from fastworker.client.handles import TaskHandle
 from fastworker.client.queues import QueueCalls
@@ -69,7 +70,7 @@ class BoundOptions:
         return self._client._stream(call)
 
 
-class Client(CancelCalls, DeadLetterCalls, GroupCalls, QueueCalls, RunningCalls):
+class Client(CancelCalls, DeadLetterCalls, FollowCalls, GroupCalls, QueueCalls, RunningCalls):
     """A connection to the control plane, for any number of concurrent callers of one event loop.
 
     ::

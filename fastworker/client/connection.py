@@ -293,7 +293,7 @@ class Connection(Desk):
                 self.watches.gone(message)
             case m.Streamed():
                 self.arrivals.arrived(message)
-            case m.Fetched() | m.Cancelled() | m.Report():
+            case m.Fetched() | m.Cancelled() | m.Report() | m.Followed():
                 self.requests.answered(message.request, message)
             case m.Problem():
                 self._take_problem(message)

@@ -172,8 +172,10 @@ class Desk:
                 older.append(watched[index])
         return older
 
-    async def ask(self, build: Callable[[int], m.Message], *, timeout_seconds: float) -> m.Message:
-        """Ask and wait for the answer.
+    async def ask(
+        self, build: Callable[[int], m.Message], *, timeout_seconds: float | None
+    ) -> m.Message:
+        """Ask and wait for the answer, for ever if the time is None.
 
         Raises:
             ControlPlaneUnavailable: none came in time.
@@ -202,8 +204,10 @@ class Desk:
         self.requests.ask(build).on_done = on_answer
         self._wake.set()
 
-    def _unanswered(self, request: Request, timeout_seconds: float) -> FastWorkerError:
+    def _unanswered(self, request: Request, timeout_seconds: float | None) -> FastWorkerError:
         what = type(request.message).__name__
+        if timeout_seconds is None:
+            return ClientNotReady("the client was stopped before the answer came")
         return ControlPlaneUnavailable(
             f"{what} was not answered within {timeout_seconds:g} s: {self.standing_text()}"
         )

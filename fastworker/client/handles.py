@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from fastworker.client.results import Watched, result_of, value_of
 from fastworker.core.ids import id_text
-from fastworker.core.records import TaskResult, TaskStatus
+from fastworker.core.records import LogLine, TaskProgress, TaskResult, TaskStatus
 from fastworker.tasks.models import TaskModels
 
 if TYPE_CHECKING:
@@ -141,6 +142,14 @@ class TaskHandle(Generic[R]):
     ) -> CancelResult:
         """Cancel it; see `Client.cancel`."""
         return await self._client.cancel(self.id, reason=reason, grace=grace)
+
+    def logs(self, *, follow: bool = True) -> AsyncGenerator[LogLine, None]:
+        """Iterate over what it logs and prints; see `Client.logs`."""
+        return self._client.logs(self.id, follow=follow)
+
+    def progress(self) -> AsyncGenerator[TaskProgress, None]:
+        """Iterate over how far it is; see `Client.progress`."""
+        return self._client.progress(self.id)
 
     def __repr__(self) -> str:
         ending: Any = self._watched.ending

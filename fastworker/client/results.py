@@ -7,12 +7,21 @@ the result, so results that nobody can read any more take no memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from fastworker.client.failures import failure_error
 from fastworker.core.ids import id_text, split_ids
-from fastworker.core.records import STATUS_CODES, Failure, JobView, TaskResult, TaskStatus
+from fastworker.core.records import (
+    STATUS_CODES,
+    Failure,
+    JobView,
+    ProgressView,
+    TaskProgress,
+    TaskResult,
+    TaskStatus,
+)
 from fastworker.errors import FastWorkerError, ResultExpired, UnknownJob
 from fastworker.wire.messages import Finished, Gone
 from fastworker.wire.values import open_value
@@ -265,7 +274,13 @@ def view_to_result(view: JobView) -> TaskResult | None:
         view.attempts,
         view.failure,
     )
-    return _task_result(view.id, ending, reason=view.reason)
+    found = _task_result(view.id, ending, reason=view.reason)
+    return found if view.progress is None else replace(found, progress=progress_of(view.progress))
+
+
+def progress_of(view: ProgressView) -> TaskProgress:
+    """Progress as applications see it."""
+    return TaskProgress(view.done, view.total, view.message, datetime.fromtimestamp(view.at, UTC))
 
 
 def _task_result(job_id: bytes, ending: Ending, *, reason: str | None) -> TaskResult:

@@ -123,6 +123,13 @@ class AnswerPause:
 
 
 @dataclass(slots=True)
+class AnnounceLines:
+    """These jobs have said something that is stored now: tell whoever follows them."""
+
+    ids: list[bytes]
+
+
+@dataclass(slots=True)
 class AnnounceRoster:
     """The set of subworkers or of their tasks has changed."""
 
@@ -139,4 +146,5 @@ Command: TypeAlias = (
     | AnswerWatch
     | AnswerPause
     | AnnounceRoster
+    | AnnounceLines
 )

@@ -10,11 +10,12 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from fastworker.core import cancels, leases, outcomes, submissions
+from fastworker.core import cancels, leases, outcomes, running, submissions
 from fastworker.core.commands import AnswerPause, AnswerWatch, Command
 from fastworker.core.facts import (
     CancelRequest,
     CapacityChange,
+    Checkpoints,
     Disconnection,
     Fact,
     Handbacks,
@@ -23,6 +24,7 @@ from fastworker.core.facts import (
     QueuePause,
     Registration,
     Renewals,
+    SaidLines,
     Starts,
     Submission,
     Unwindings,
@@ -154,12 +156,14 @@ class Dispatcher:
             self._handle(draft, fact, known, now)
         leases.expire_leases(draft, now)
         hand_out(draft, now)
+        running.drop_ended(draft)
         draft.seal()
         return Staged(draft)
 
     def apply(self, staged: Staged) -> None:
         """The store has it: memory follows."""
         staged.draft.apply()
+        running.follow_saved(self.memory, staged.saves)
 
     def drop(self, staged: Staged) -> None:
         """The store definitely does not have it: as if the turn had not been."""
@@ -197,6 +201,10 @@ class Dispatcher:
                 outcomes.take_back(draft, fact, now)
             case Starts():
                 outcomes.note_starts(draft, fact)
+            case Checkpoints():
+                running.keep_checkpoints(draft, fact, now)
+            case SaidLines():
+                running.keep_lines(draft, fact)
             case Withdrawals():
                 cancels.settle_withdrawals(draft, fact, now)
             case Unwindings():
@@ -217,6 +225,10 @@ class Dispatcher:
     def job(self, job_id: bytes) -> JobRow | None:
         """A ready or leased job, if memory holds it."""
         return self.memory.jobs.get(job_id)
+
+    def has_checkpoint(self, key: int) -> bool:
+        """Whether the open job with this key has left a checkpoint."""
+        return key in self.memory.checkpointed
 
     def why_waiting(
         self,

@@ -155,6 +155,31 @@ class Starts:
 
 
 @dataclass(slots=True, eq=False)
+class Checkpoints:
+    """What running attempts leave for those after them, sealed."""
+
+    session: bytes
+    ids: Sequence[bytes]
+    tokens: Sequence[int]
+    values: Sequence[bytes]
+
+
+@dataclass(slots=True, eq=False)
+class SaidLines:
+    """What running attempts have logged or printed: ``counts[i]`` lines of attempt *i* from its
+    line ``firsts[i]`` on; the last three columns hold all of them."""
+
+    session: bytes
+    ids: Sequence[bytes]
+    tokens: Sequence[int]
+    firsts: Sequence[int]
+    counts: Sequence[int]
+    at: Sequence[float]
+    levels: Sequence[int]
+    texts: Sequence[str]
+
+
+@dataclass(slots=True, eq=False)
 class Withdrawals:
     """Answers to a withdrawal: ``taken[i]`` is 1 when the job will never start there."""
 
@@ -227,6 +252,8 @@ Fact: TypeAlias = (
     | Offer
     | Handbacks
     | Starts
+    | Checkpoints
+    | SaidLines
     | Withdrawals
     | Unwindings
     | CancelRequest

@@ -99,6 +99,10 @@ class Memory:
         self.token_ceiling = snapshot.token_ceiling
         self.next_due_at = snapshot.next_due_at
         self.callbacks_made = 0
+        self.checkpointed: set[int] = set(snapshot.checkpointed)
+        """Keys of jobs that have left a checkpoint."""
+        self.lined: dict[int, tuple[int, ...]] = {}
+        """Attempts of open jobs, by key, that have said something since the start."""
         self.paused: set[tuple[str, str]] = set(snapshot.paused)
         """(tenant, queue) of those that hand out nothing."""
         for number, key in snapshot.lanes:

@@ -88,3 +88,5 @@ class Snapshot:
     next_due_at: float | None = None
     paused: frozenset[tuple[str, str]] = frozenset()
     """(tenant, queue)."""
+    checkpointed: frozenset[int] = frozenset()
+    """Keys of jobs that have left a checkpoint."""

@@ -83,12 +83,50 @@ class Now(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class TaskProgress:
+    """How far a running job is, as it said last.
+
+    Args:
+        done: what is done, in units of the task's own.
+        total: what there is to do; None: the task has not said.
+        message: for people.
+        at: when it said so.
+    """
+
+    done: float
+    total: float | None
+    message: str
+    at: datetime
+
+    def __str__(self) -> str:
+        amount = f"{self.done:g}" if self.total is None else f"{self.done:g} of {self.total:g}"
+        return f"{amount}: {self.message}" if self.message else amount
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line that a job has logged or printed.
+
+    Args:
+        number: grows over the job's life, attempts included; says nothing else.
+        at: when.
+        level: as in `logging`; 0: printed.
+        text: the line, without its end.
+    """
+
+    number: int
+    at: datetime
+    level: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaskResult:
     """How a job stands, as the client sees it.
 
     ``result`` holds the task's return value when ``status`` is SUCCESS; ``error`` and
     ``traceback`` are text. Times are aware UTC. ``reason`` says why a job is DEAD, or why a
-    waiting one waits.
+    waiting one waits. ``progress`` is that of a running job, if it has told any.
     """
 
     task_id: str
@@ -100,6 +138,7 @@ class TaskResult:
     reason: str | None = None
     traceback: str | None = None
     attempts: int = 0
+    progress: TaskProgress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,12 +348,22 @@ class LineRow(NamedTuple):
 
     key: int
     number: int
-    """Counted from 0 for each job."""
+    """See `line_number`."""
     token: int
     at: float
     level: int
     """As in `logging`; 0: printed."""
     text: str
+
+
+LINES_PER_ATTEMPT: Final = 1024
+"""More than any attempt may have, see `line_number`."""
+
+
+def line_number(token: int, index: int) -> int:
+    """The number of an attempt's line, given by its place in that attempt: in order over the
+    whole life of a job, since tokens grow, and the same however often the line is sent."""
+    return token * LINES_PER_ATTEMPT + index
 
 
 class PauseRow(NamedTuple):
@@ -347,7 +396,12 @@ class Saves:
     left_family: list[int] = field(default_factory=list)
     """Keys of jobs with a `FamilyRow` that have ended."""
     checkpoints: list[CheckpointRow] = field(default_factory=list)
+    left_checkpoints: list[int] = field(default_factory=list)
+    """Keys of jobs whose checkpoint is of no use any more."""
     lines: list[LineRow] = field(default_factory=list)
+    """Each replaces the one with its key and number."""
+    left_lines: list[tuple[int, int]] = field(default_factory=list)
+    """Lines to forget: of these jobs, by key, up to the attempt with that token."""
     replays: list[tuple[int, bytes]] = field(default_factory=list)
     """Dead letters, by key, with the id of the job that repeats each."""
     key_ceiling: int | None = None
@@ -368,11 +422,22 @@ class Saves:
             or self.family
             or self.left_family
             or self.checkpoints
+            or self.left_checkpoints
             or self.lines
+            or self.left_lines
             or self.replays
             or self.key_ceiling is not None
             or self.token_ceiling is not None
         )
+
+
+class ProgressView(NamedTuple):
+    """How far a running attempt is, as it said last; ``at`` in wall seconds."""
+
+    done: float
+    total: float | None
+    message: str
+    at: float
 
 
 class JobView(NamedTuple):
@@ -398,6 +463,8 @@ class JobView(NamedTuple):
     reason: str | None
     replay_of: bytes | None = None
     replayed_by: bytes | None = None
+    progress: ProgressView | None = None
+    """Of a running job that has told any; no store has it."""
 
 
 class AttemptView(NamedTuple):

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
+from typing import TYPE_CHECKING
 
 from fastworker.runner.board import Cells
 from fastworker.runner.stopping import Limits, Stop
 from fastworker.runner.streams import StreamBuffer
 from fastworker.tasks import TaskDefinition
 from fastworker.tasks.models import TaskModels
+
+if TYPE_CHECKING:
+    from fastworker.runner.reports import Reports, Said
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +58,12 @@ class Assignment:
     """Attempts before this one that failed and were retried, as its policy counts."""
     place: int = 0
     """Where on the board its token is written when it starts."""
+    checkpoint: bytes | None = None
+    """What an attempt before it has left, sealed."""
+    reports: Reports | None = None
+    """Takes what it says of itself; set when it starts."""
+    said: Said | None = None
+    """What it has said of itself; None: nothing."""
     withdrawn: bool = False
     started_wall: float | None = None
     started: float = 0.0

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
-from dataclasses import dataclass
 
 import trio
 
-from fastworker.core.ids import id_text
-from fastworker.errors import CallerError
 from fastworker.runner.assignment import Assignment
 
 current_job: ContextVar[Assignment | None] = ContextVar("fastworker_job", default=None)
@@ -20,38 +17,6 @@ def current_lease() -> tuple[bytes, int] | None:
     """Id and lease token of the running job, which are its authority; None outside tasks."""
     assignment = current_job.get()
     return None if assignment is None else (assignment.id, assignment.token)
-
-
-@dataclass(frozen=True, slots=True)
-class CurrentJob:
-    """The job that the running code belongs to, as `current` gives it.
-
-    Args:
-        task_id: the job.
-        attempt: which try at it this is, from 1; those that were lost with a worker count.
-        token: the fencing token. Every attempt's is greater than those of all attempts before
-            it, so whoever keeps the greatest it has seen can refuse one that comes too late.
-    """
-
-    task_id: str
-    attempt: int
-    token: int
-
-
-def current() -> CurrentJob:
-    """The job that is running here; for the code of tasks, ``async def`` and ``def``.
-
-    Raises:
-        CallerError: no job is running here, as in a test that calls the function itself, or in
-            a thread that the task has started.
-    """
-    assignment = current_job.get()
-    if assignment is None:
-        raise CallerError(
-            "no job is running here: current() is for the code of a task that a worker runs; "
-            "a thread that a task starts is given what it needs by the task"
-        )
-    return CurrentJob(id_text(assignment.id), assignment.attempt, assignment.token)
 
 
 def check_cancelled() -> None:

@@ -25,6 +25,7 @@ from fastworker.runner.handover import Handover
 from fastworker.runner.outcomes import OutcomeBatch, handback_of
 from fastworker.runner.reactor import Reactor
 from fastworker.runner.ready import ReadyJobs
+from fastworker.runner.reports import Reports
 from fastworker.runner.slots import Slots
 from fastworker.runner.stopping import Limits, limits_of
 from fastworker.runner.stops import Stops
@@ -98,6 +99,13 @@ class RunnerService:
             monotonic=monotonic,
         )
         self._outcomes = OutcomeBatch()
+        self._reports = Reports(
+            reactor,
+            flush_soon=self._flush_soon,
+            flush=self._flush,
+            monotonic=monotonic,
+            wall=wall,
+        )
         self._outbox: list[Message] = []
         self._outbox_bytes = 0
         self._unsent_callbacks: list[Callable[[], None]] = []
@@ -161,6 +169,7 @@ class RunnerService:
         assignment.started = now
         assignment.started_wall = self._wall()
         assignment.place = self._board.take(now)
+        assignment.reports = self._reports
         self._slots.take(assignment.route.pool)
         self._running[assignment.token] = assignment
         if self._attention.asleep:
@@ -220,11 +229,15 @@ class RunnerService:
                 job.limits = limits
             job.streamed, job.context = streamed, context
             put(job)
+        if message.checkpoints is not None:
+            for token, checkpoint in zip(message.tokens, message.checkpoints, strict=True):
+                if checkpoint is not None and (left := ready.get(token)) is not None:
+                    left.checkpoint = checkpoint
         if self._stopping:
             self._hand_back()
 
     def _take_stop(self, message: RunnerStop) -> None:
-        self._stopping = True
+        self._stopping = self._reports.draining = True
         self._hand_back()
         if message.cancel_after is not None:
             self._reactor.later(message.cancel_after, self._stops.stop_all)
@@ -258,6 +271,8 @@ class RunnerService:
         del self._running[assignment.token]
         if assignment.stream is not None:
             self._streams.close(assignment.token)
+        if assignment.said is not None:
+            self._reports.end(assignment)
         pool = assignment.route.pool
         if assignment.waits > 0:
             # It left something behind that still waits: its slot is free already, and what the
@@ -383,6 +398,7 @@ class RunnerService:
         changes = self._slots.take_changes()
         if changes:
             messages.append(RunnerSlots(changes=changes))
+        messages += self._reports.take()
         if len(self._outcomes):
             messages.append(self._outcomes.take())
         if messages:

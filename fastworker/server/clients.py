@@ -27,6 +27,7 @@ from fastworker.errors import (
 )
 from fastworker.server.answers import Intake
 from fastworker.server.dead_letters import change_dead_letters
+from fastworker.server.following import Follower
 from fastworker.server.manage import queue_pause
 from fastworker.server.plane import Plane
 from fastworker.server.reports import fetch_views, make_report, roster_message
@@ -39,6 +40,7 @@ from fastworker.wire.messages import (
     CallbackAck,
     Cancel,
     Fetch,
+    Follow,
     Introduce,
     Manage,
     Message,
@@ -46,6 +48,7 @@ from fastworker.wire.messages import (
     Query,
     StreamPull,
     Submit,
+    Unfollow,
     Unwatch,
     Watch,
 )
@@ -90,6 +93,7 @@ class ClientPeer(Watcher):
             tenant="default",
             wall=lambda: plane.clock().wall,
         )
+        self._follower = Follower(plane.following, plane.running, plane.store, self.send, reads)
 
     def send(self, message: Message) -> None:
         """Queue a message for this client; nothing happens once it has left."""
@@ -99,6 +103,7 @@ class ClientPeer(Watcher):
     def close(self) -> None:
         """It has left; its jobs go on."""
         self.closed = True
+        self._follower.close()
         roster = self._plane.roster
         roster.clients.discard(self)
         if self.client_id is not None and roster.clients_by_id.get(self.client_id) is self:
@@ -127,6 +132,10 @@ class ClientPeer(Watcher):
                 origin = CancelOrigin(self, message.request, len(ids))
                 fact = CancelRequest(origin, ids, message.reason, grace=message.grace)
                 await self._plane.inbox.put(fact)
+            case Follow():
+                self._follower.follow(message)
+            case Unfollow():
+                self._follower.unfollow(message.request)
             case Fetch() | Query():
                 await self._read(message)
             case Manage():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from fastworker.core.facts import Outcomes, Retry
+from fastworker.core.facts import Outcomes, Retry, SaidLines
 from fastworker.core.ids import split_ids
 from fastworker.core.records import (
     MAX_PAYLOAD_BYTES,
@@ -21,7 +21,7 @@ from fastworker.core.records import (
     TaskStatus,
 )
 from fastworker.errors import ProtocolError
-from fastworker.wire.messages import Assign, Finished, Outcome
+from fastworker.wire.messages import Assign, Finished, Lines, Outcome
 from fastworker.wire.options import options_to_map
 
 FINISHED_JOBS: Final = 1000
@@ -116,13 +116,26 @@ def _retries(message: Outcome, statuses: Sequence[TaskStatus]) -> Iterator[tuple
         yield index, Retry(delay, counted, budget)
 
 
+def lines_fact(session: bytes, message: Lines) -> SaidLines:
+    """What attempts have said, as a fact."""
+    return SaidLines(
+        *(session, split_ids(message.ids), message.tokens, message.firsts, message.counts),
+        *(message.at, message.levels, message.texts),
+    )
+
+
 def assign_message(
-    jobs: Sequence[tuple[JobRow, int]], lane_key: Callable[[int], LaneKey], *, wall: float
+    jobs: Sequence[tuple[JobRow, int]],
+    lane_key: Callable[[int], LaneKey],
+    *,
+    wall: float,
+    checkpoints: Mapping[int, bytes] | None = None,
 ) -> Assign:
     """Leased jobs with their arguments; jobs alike in lane, pool and options share a spec.
 
     Args:
         wall: seconds now, from which budgets count.
+        checkpoints: what attempts before have left, by job key.
     """
     specs: list[list[object]] = []
     numbers: dict[tuple[int, int, int | JobOptions], int] = {}
@@ -166,4 +179,5 @@ def assign_message(
         remaining=remaining,
         failures=[job.failures for job, _ in jobs] if failed else None,
         alone=alone or None,
+        checkpoints=[checkpoints.get(job.key) for job, _ in jobs] if checkpoints else None,
     )

@@ -32,6 +32,7 @@ from fastworker.errors import InvalidOption, StoreError
 from fastworker.server.callbacks import CallbackService
 from fastworker.server.cascades import Cascades
 from fastworker.server.dispatch import dispatch_forever
+from fastworker.server.following import Following
 from fastworker.server.inbox import Inbox
 from fastworker.server.listener import Listener, open_listeners
 from fastworker.server.local_worker import LocalWorker
@@ -41,6 +42,7 @@ from fastworker.server.payloads import PayloadLoader
 from fastworker.server.plane import Plane
 from fastworker.server.reports import roster_message
 from fastworker.server.roster import ConnectedRoster
+from fastworker.server.running import RunningProgress
 from fastworker.server.settings import ControlPlaneSettings
 from fastworker.store.opening import open_store
 from fastworker.store.thread import StoreThread, open_store_thread
@@ -105,10 +107,15 @@ async def run_control_plane(
         roster = ConnectedRoster(
             lambda lane: dispatcher.memory.lanes_by_number[lane].key,
             loader.load,
+            has_checkpoint=dispatcher.has_checkpoint,
             lease_seconds=settings.lease_seconds,
             wall=lambda: clock().wall,
         )
         callbacks = CallbackService(settings, store_thread)
+        following = Following()
+        running = RunningProgress(dispatcher, following.tell)
+        roster.on_ended += [running.ended, following.ended]
+        roster.on_lines.append(following.tell_all)
         plane = Plane(
             settings,
             clock,
@@ -119,6 +126,8 @@ async def run_control_plane(
             callbacks.resolve,
             callbacks.acknowledge,
             Owners(),
+            following,
+            running,
         )
         cascades = Cascades()
         roster.cancel_children = cascades.want

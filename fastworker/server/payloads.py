@@ -1,4 +1,5 @@
-"""Arguments that memory did not keep: read from the store when their jobs are handed out."""
+"""Arguments that memory did not keep, and checkpoints: read from the store when their jobs are
+handed out."""
 
 from __future__ import annotations
 
@@ -36,11 +37,14 @@ class PayloadLoader:
     async def _send_some(
         self, plane: Plane, session: bytes, jobs: list[tuple[JobRow, int]]
     ) -> None:
-        payloads = await plane.store.payloads([job.key for job, _ in jobs])
+        absent = [job.key for job, _ in jobs if job.payload is None]
+        payloads = await plane.store.payloads(absent) if absent else {}
+        left = [job.key for job, _ in jobs if plane.dispatcher.has_checkpoint(job.key)]
+        checkpoints = await plane.store.checkpoints(left) if left else {}
         ready: list[tuple[JobRow, int]] = []
         lost: list[JobRow] = []
         for job, pool in jobs:
-            payload = payloads.get(job.key)
+            payload = payloads.get(job.key) if job.payload is None else job.payload
             current = plane.dispatcher.job(job.id)
             if current is None or current.token != job.token or current.session != session:
                 continue  # given back meanwhile: it is handed out under a newer lease
@@ -48,7 +52,7 @@ class PayloadLoader:
                 lost.append(job)
             else:
                 ready.append((JobRow._make((*without_payload(job)[:-1], payload)), pool))
-        plane.roster.send_assignment(session, ready)
+        plane.roster.send_assignment(session, ready, checkpoints=checkpoints)
         if lost:
             await plane.inbox.put(_corrupt(plane, session, lost))
 

@@ -11,10 +11,12 @@ import trio
 
 from fastworker.core.dispatcher import Dispatcher
 from fastworker.core.records import Now
+from fastworker.server.following import Following
 from fastworker.server.inbox import Inbox
 from fastworker.server.inspection import Inspections
 from fastworker.server.owners import Owners
 from fastworker.server.roster import ConnectedRoster
+from fastworker.server.running import RunningProgress
 from fastworker.server.settings import ControlPlaneSettings
 from fastworker.server.streams import Streams
 from fastworker.store.thread import StoreThread
@@ -42,6 +44,8 @@ class Plane:
     resolve_callback: CallbackResolver
     acknowledge_callbacks: Callable[[list[bytes]], None]
     owners: Owners
+    following: Following
+    running: RunningProgress
     identity: bytes = field(default_factory=lambda: secrets.token_bytes(16))
     addresses: list[str] = field(default_factory=list)
     """Where it listens, as peers may dial it."""

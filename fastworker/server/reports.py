@@ -19,7 +19,7 @@ from fastworker.store.contract import JobFilter
 from fastworker.version import __version__
 from fastworker.wire.fields import MAX_U64, OptionMap
 from fastworker.wire.messages import Fetched, Query, Report, Roster
-from fastworker.wire.views import view_to_map
+from fastworker.wire.views import progress_to_map, view_to_map
 
 MAX_FETCHED_BYTES = 8 * 1024 * 1024
 """Of results in one answer: half of what one frame may hold."""
@@ -50,6 +50,10 @@ def _with_reason(plane: Plane, view: JobView) -> OptionMap:
     )
     if reason is not None:
         found["reason"] = reason
+    if view.status is TaskStatus.RUNNING:
+        progress = plane.running.of_attempt(view.id, view.token)
+        if progress is not None:
+            found["progress"] = progress_to_map(progress)
     return found
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, assert_never
 
 from fastworker.core.commands import (
     AcknowledgeOutcomes,
     AnnounceEnded,
+    AnnounceLines,
     AnnounceRoster,
     AnswerPause,
     AnswerRegistration,
@@ -82,7 +83,8 @@ class ConnectedRoster:
 
     Args:
         lane_key: gives the lane of a job, for its task and priority.
-        load_payloads: is given assignments whose arguments are in the store only.
+        load_payloads: is given assignments of which something is in the store only.
+        has_checkpoint: whether the store has one for the job with this key.
         wall: the time of day, in seconds.
     """
 
@@ -91,11 +93,13 @@ class ConnectedRoster:
         lane_key: Callable[[int], LaneKey],
         load_payloads: Callable[[bytes, list[tuple[JobRow, int]]], None],
         *,
+        has_checkpoint: Callable[[int], bool],
         lease_seconds: float,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._lane_key = lane_key
         self._load_payloads = load_payloads
+        self._has_checkpoint = has_checkpoint
         self._lease_seconds = lease_seconds
         self._wall = wall
         self._watchers: dict[bytes, list[Watcher]] = {}
@@ -112,6 +116,7 @@ class ConnectedRoster:
         self.cancel_children: Callable[[CancelChildren], None] = lambda command: None
         self.on_turn: list[Callable[[Dispatcher], None]] = []
         self.on_ended: list[Callable[[Sequence[FinishRow]], None]] = []
+        self.on_lines: list[Callable[[Sequence[bytes]], None]] = []
         self.on_client: list[Callable[[bytes], None]] = []
         self.on_subworker: list[Callable[[bytes, Link], None]] = []
         """Called once a subworker is told that it is registered."""
@@ -162,6 +167,9 @@ class ConnectedRoster:
                 _pause_origin(command.fact).answer()
             case AnnounceRoster():
                 self._announce_roster()
+            case AnnounceLines():
+                for listen in self.on_lines:
+                    listen(command.ids)
             case _:
                 assert_never(command)
 
@@ -260,20 +268,37 @@ class ConnectedRoster:
             link.send(message, lazy=lazy)
 
     def _assign(self, command: AssignJobs) -> None:
-        missing = [entry for entry in command.jobs if entry[0].payload is None]
+        missing = list(filter(self._is_incomplete, command.jobs))
+        present = command.jobs
         if missing:
             self._load_payloads(command.session, missing)
-        present = [entry for entry in command.jobs if entry[0].payload is not None]
+            present = [entry for entry in command.jobs if not self._is_incomplete(entry)]
         self.send_assignment(command.session, present, urgent=command.urgent)
 
+    def _is_incomplete(self, entry: tuple[JobRow, int]) -> bool:
+        job, _ = entry
+        return job.payload is None or self._has_checkpoint(job.key)
+
     def send_assignment(
-        self, session: bytes, jobs: list[tuple[JobRow, int]], *, urgent: bool = False
+        self,
+        session: bytes,
+        jobs: list[tuple[JobRow, int]],
+        *,
+        urgent: bool = False,
+        checkpoints: Mapping[int, bytes] | None = None,
     ) -> None:
         """Send leased jobs with their arguments; if it is not connected, it claims nothing
-        when it comes back, and they are handed out again."""
+        when it comes back, and they are handed out again.
+
+        Args:
+            checkpoints: what attempts before have left, by job key.
+        """
         link = self.subworkers.get(session)
         if link is not None and jobs:
-            link.send(assign_message(jobs, self._lane_key, wall=self._wall()), urgent=urgent)
+            message = assign_message(
+                jobs, self._lane_key, wall=self._wall(), checkpoints=checkpoints
+            )
+            link.send(message, urgent=urgent)
 
     def _announce_roster(self) -> None:
         if self.describe is None:

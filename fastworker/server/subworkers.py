@@ -9,6 +9,7 @@ import trio
 
 from fastworker.core.facts import (
     CapacityChange,
+    Checkpoints,
     Disconnection,
     Handbacks,
     Offer,
@@ -22,7 +23,7 @@ from fastworker.core.names import check_name
 from fastworker.core.records import ALL_QUEUES, JobRow
 from fastworker.errors import FastWorkerError, ProtocolError
 from fastworker.server.clients import ClientPeer
-from fastworker.server.columns import outcomes_fact
+from fastworker.server.columns import lines_fact, outcomes_fact
 from fastworker.server.plane import Plane
 from fastworker.transport.link import Link
 from fastworker.wire.codec import UnknownMessage, decode, encode
@@ -31,12 +32,15 @@ from fastworker.wire.messages import (
     BeatAck,
     Bye,
     Capacity,
+    Checkpoint,
     Handback,
     Inspected,
+    Lines,
     Message,
     Offered,
     Outcome,
     Problem,
+    Progress,
     Register,
     Relay,
     Started,
@@ -105,6 +109,14 @@ class SubworkerPeer:
             case Started():
                 ids = split_ids(message.ids)
                 await put(Starts(session, ids, message.tokens, message.started_at))
+            case Progress():
+                self._plane.running.take(session, message)
+            case Lines():
+                await put(lines_fact(session, message))
+            case Checkpoint():
+                await put(
+                    Checkpoints(session, split_ids(message.ids), message.tokens, message.values)
+                )
             case Handback():
                 await put(
                     Handbacks(

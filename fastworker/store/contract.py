@@ -24,6 +24,7 @@ from fastworker.core.records import (
     FamilyRow,
     JobView,
     LaneKey,
+    LineRow,
     Saves,
 )
 from fastworker.errors import StoreError
@@ -150,6 +151,7 @@ class Store(Protocol):
     def prune(self, retention: Retention, *, now: float, limit: int = 1000) -> PruneReport:
         """Remove at most ``limit`` outdated results and tombstones in one transaction.
 
+        The lines of a job go with its result.
         The attempts of a job go with its tombstone. Beside them at most ``limit`` each of
         attempts, of idempotency keys whose time is up and whose job has ended, and of workers not
         seen for as long as anything of theirs can be kept.
@@ -201,6 +203,14 @@ class StoreReader(Protocol):
 
     def payloads(self, keys: Sequence[int]) -> dict[int, bytes]:
         """Sealed arguments by job key."""
+        ...
+
+    def checkpoints(self, keys: Sequence[int]) -> dict[int, bytes]:
+        """Sealed checkpoints by job key."""
+        ...
+
+    def lines(self, job_id: bytes, *, after: int, limit: int) -> list[LineRow]:
+        """What a job has said, in order: at most ``limit`` lines with greater numbers."""
         ...
 
     def jobs(self, criteria: JobFilter) -> list[tuple[int, JobView]]:

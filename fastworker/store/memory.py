@@ -20,6 +20,7 @@ from fastworker.core.records import (
     JobView,
     LaneKey,
     LaneRow,
+    LineRow,
     Saves,
     TaskStatus,
     WorkerRow,
@@ -44,6 +45,7 @@ from fastworker.store.memory_family import FamilyTable
 from fastworker.store.memory_job import StoredJob
 from fastworker.store.memory_keys import KeyTable
 from fastworker.store.memory_lines import WaitingLines
+from fastworker.store.memory_running import RunningTable
 from fastworker.store.retention import (
     LONG_KEPT,
     Kept,
@@ -70,6 +72,7 @@ class MemoryStore:
         self._workers: OrderedDict[bytes, WorkerRow] = OrderedDict()
         self._idempotency = KeyTable()
         self._family = FamilyTable()
+        self._running = RunningTable()
         self._paused: set[tuple[str, str]] = set()
         self._counts: Counter[TaskStatus] = Counter()
         self._key_ceiling = 0
@@ -88,6 +91,7 @@ class MemoryStore:
             next_position=1 + max(self._key_ceiling, *self._jobs, 0),
             next_due_at=self._lines.due(float("inf"), 0)[1],
             paused=frozenset(self._paused),
+            checkpointed=self._running.checkpointed,
         )
 
     def recall(self, questions: Questions) -> Known:
@@ -135,6 +139,7 @@ class MemoryStore:
     def _write_rest(self, saves: Saves) -> None:
         self._family.add(saves.family)
         self._family.remove(saves.left_family)
+        self._running.write(saves)
         for attempt in saves.attempts:
             if (job := self._jobs.get(attempt.key)) is not None:
                 job.add_attempt(attempt)
@@ -213,6 +218,7 @@ class MemoryStore:
         gone += [key for key in failed if self._jobs[key].end().finished_at <= horizon]
         for key in sorted(gone):
             self._failures.pop(key, None)
+            self._running.forget_lines(key)
             self._bury(self._jobs[key], now)
         left = limit - len(gone)
         oldest = (self._jobs[key].tombstone_at or 0.0 for key in islice(self._tombstones, left))
@@ -239,6 +245,7 @@ class MemoryStore:
         ]
         for key in gone:
             del self._failures[key]
+            self._running.forget_lines(key)
             self._bury(self._jobs[key], now)
         return len(gone)
 
@@ -275,6 +282,13 @@ class MemoryStore:
     def payloads(self, keys: Sequence[int]) -> dict[int, bytes]:
         jobs = ((key, self._jobs.get(key)) for key in keys)
         return {key: job.row.payload for key, job in jobs if job and job.row.payload is not None}
+
+    def checkpoints(self, keys: Sequence[int]) -> dict[int, bytes]:
+        return self._running.checkpoints(keys)
+
+    def lines(self, job_id: bytes, *, after: int, limit: int) -> list[LineRow]:
+        key = self._key_of.get(job_id)
+        return [] if key is None else self._running.lines(key, after=after, limit=limit)
 
     def jobs(self, criteria: JobFilter) -> list[tuple[int, JobView]]:
         matching = (
@@ -340,6 +354,7 @@ class MemoryStore:
         self._tombstones.append(job.row.key)
 
     def _drop(self, key: int) -> None:
+        self._running.forget_lines(key)
         job = self._jobs.pop(key)
         del self._key_of[job.row.id]
         self._counts[job.row.status] -= 1

@@ -81,6 +81,15 @@ INSERT_WORKER: Final = batches.replace("workers", 5)
 INSERT_KEY: Final = batches.replace("keys", 7)
 INSERT_FAMILY: Final = batches.replace("family", 5)
 DELETE_FAMILY: Final = batches.delete("family", "key")
+INSERT_CHECKPOINT: Final = batches.replace("checkpoints", 4)
+DELETE_CHECKPOINT: Final = batches.delete("checkpoints", "key")
+INSERT_LINE: Final = batches.replace("lines", 6)
+DELETE_LINES: Final = batches.delete("lines", "key")
+DELETE_OLD_LINES: Final = "DELETE FROM lines WHERE key = ? AND token <= ?"
+SELECT_LINES: Final = (
+    "SELECT n.key, n.number, n.token, n.at, n.level, n.text FROM lines n JOIN jobs j USING (key)"
+    " WHERE j.id = ? AND n.number > ? ORDER BY n.number LIMIT ?"
+)
 SET_PAUSED: Final = "INSERT OR IGNORE INTO paused VALUES (?, ?)"
 SET_RESUMED: Final = "DELETE FROM paused WHERE tenant = ? AND queue = ?"
 SET_REPLAYED: Final = "UPDATE jobs SET replayed_by = ? WHERE key = ?"
@@ -172,6 +181,7 @@ SELECT_CANCELLED_PARENTS: Final = (
 )
 LAST_KEY: Final = 2**63 - 1
 """No job has it: the page before it is the first."""
+_SELECT_CHECKPOINTS: Final = "SELECT key, value FROM checkpoints WHERE key IN "
 _SELECT_PAYLOADS: Final = "SELECT key, payload FROM payloads WHERE key IN "
 
 _FAILURE_HEAD: Final = b"\x84"
@@ -193,6 +203,11 @@ def select_views(ids: Sequence[bytes]) -> Iterable[tuple[str, Sequence[bytes]]]:
 def select_payloads(keys: Sequence[int]) -> Iterable[tuple[str, Sequence[int]]]:
     """Statements, with what they bind, that give (key, payload)."""
     return _chunks(_SELECT_PAYLOADS, keys)
+
+
+def select_checkpoints(keys: Sequence[int]) -> Iterable[tuple[str, Sequence[int]]]:
+    """Statements, with what they bind, that give (key, checkpoint)."""
+    return _chunks(_SELECT_CHECKPOINTS, keys)
 
 
 def select_discardable(keys: Sequence[int]) -> Iterable[tuple[str, Sequence[int]]]:
@@ -321,7 +336,7 @@ def job_view(row: StoredRow) -> JobView:
     status = STATUS_CODES[row[4]]
     replay_of = _options(row[14]).replay_of
     columns = (*row[:4], status, *row[5:13], row[13] is None, row[16], failed, reason)
-    return JobView._make((*columns, replay_of, row[15]))
+    return JobView._make((*columns, replay_of, row[15], None))
 
 
 def last_attempt(row: StoredRow) -> LastAttempt:

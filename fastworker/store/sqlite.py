@@ -112,6 +112,7 @@ class SqliteStore:
             next_position=1 + max(key_ceiling, self._number("SELECT max(key) FROM jobs")),
             next_due_at=self._next_due_at(skip=0),
             paused=frozenset(execute("SELECT tenant, queue FROM paused")),
+            checkpointed=frozenset(key for (key,) in execute("SELECT key FROM checkpoints")),
         )
 
     def recall(self, questions: Questions) -> Known:

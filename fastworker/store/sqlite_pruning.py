@@ -87,6 +87,7 @@ class Pruner:
         keys = [(key,) for _, key in gone]
         delete(table, "number").write(self._connection, [(number,) for number, _ in gone])
         rows.DELETE_PAYLOAD.write(self._connection, keys)
+        rows.DELETE_LINES.write(self._connection, keys)
         self._connection.executemany(
             f"UPDATE jobs SET {column} = NULL, tombstone_at = ? WHERE key = ?",
             [(now, key) for _, key in gone],
@@ -115,6 +116,7 @@ class Pruner:
         keys = [row[:1] for row in gone]
         delete("jobs", "key").write(self._connection, keys)
         rows.DELETE_PAYLOAD.write(self._connection, keys)
+        rows.DELETE_LINES.write(self._connection, keys)
         changes["tombstones"] -= count
         for _, status, _ in gone:
             changes[f"ended_{STATUS_CODES[status].value}"] -= 1

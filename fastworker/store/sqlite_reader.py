@@ -15,6 +15,7 @@ from fastworker.core.records import (
     AttemptView,
     FamilyRow,
     JobView,
+    LineRow,
     TaskStatus,
     WorkerRow,
 )
@@ -47,6 +48,18 @@ class SqliteReader:
             for statement, values in rows.select_payloads(keys):
                 found.update(self._connection.execute(statement, values))
             return found
+
+    def checkpoints(self, keys: Sequence[int]) -> dict[int, bytes]:
+        with _failures_named():
+            found: dict[int, bytes] = {}
+            for statement, values in rows.select_checkpoints(keys):
+                found.update(self._connection.execute(statement, values))
+            return found
+
+    def lines(self, job_id: bytes, *, after: int, limit: int) -> list[LineRow]:
+        with _failures_named():
+            found = self._connection.execute(rows.SELECT_LINES, (job_id, after, limit))
+            return [LineRow._make(row) for row in found]
 
     def jobs(self, criteria: JobFilter) -> list[tuple[int, JobView]]:
         status = None if criteria.status is None else STATUS_NUMBERS[TaskStatus(criteria.status)]

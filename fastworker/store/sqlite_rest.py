@@ -9,7 +9,7 @@ from fastworker.store import rows
 
 
 def write_rest(connection: sqlite3.Connection, saves: Saves) -> None:
-    """Attempts, workers, keys, families, pauses and replays."""
+    """Attempts, workers, keys, families, what running jobs leave, pauses and replays."""
     if saves.attempts:
         rows.INSERT_ATTEMPT.write(connection, saves.attempts)
     if saves.workers:
@@ -20,6 +20,14 @@ def write_rest(connection: sqlite3.Connection, saves: Saves) -> None:
         rows.INSERT_FAMILY.write(connection, saves.family)
     if saves.left_family:
         rows.DELETE_FAMILY.write(connection, [(key,) for key in saves.left_family])
+    if saves.checkpoints:
+        rows.INSERT_CHECKPOINT.write(connection, saves.checkpoints)
+    if saves.left_checkpoints:
+        rows.DELETE_CHECKPOINT.write(connection, [(key,) for key in saves.left_checkpoints])
+    if saves.lines:
+        rows.INSERT_LINE.write(connection, saves.lines)
+    if saves.left_lines:
+        connection.executemany(rows.DELETE_OLD_LINES, saves.left_lines)
     for tenant, queue, paused in saves.pauses:
         connection.execute(rows.SET_PAUSED if paused else rows.SET_RESUMED, (tenant, queue))
     if saves.replays:

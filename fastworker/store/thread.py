@@ -17,7 +17,14 @@ from typing import Any, Final, Protocol, TypeVar
 import outcome
 import trio
 
-from fastworker.core.records import AttemptView, CallbackRow, FamilyRow, JobView, Saves
+from fastworker.core.records import (
+    AttemptView,
+    CallbackRow,
+    FamilyRow,
+    JobView,
+    LineRow,
+    Saves,
+)
 from fastworker.errors import StoreBroken
 from fastworker.store.contract import (
     DeadFilter,
@@ -269,6 +276,14 @@ class StoreThread:
     async def payloads(self, keys: Sequence[int]) -> dict[int, bytes]:
         """See `StoreReader.payloads`."""
         return await self._reading.call(self._reader.payloads, keys)
+
+    async def checkpoints(self, keys: Sequence[int]) -> dict[int, bytes]:
+        """See `StoreReader.checkpoints`."""
+        return await self._reading.call(self._reader.checkpoints, keys)
+
+    async def lines(self, job_id: bytes, *, after: int, limit: int) -> list[LineRow]:
+        """See `StoreReader.lines`."""
+        return await self._reading.call(self._reader.lines, job_id, after=after, limit=limit)
 
     async def jobs(self, criteria: JobFilter) -> list[tuple[int, JobView]]:
         """See `StoreReader.jobs`."""

@@ -143,6 +143,38 @@ def _cancelled(message: m.Cancelled) -> None:
     _same_length(len(message.outcomes), stacks=message.stacks)
 
 
+def _progress(message: m.Progress) -> None:
+    _same_length(
+        _count(message.ids),
+        tokens=message.tokens,
+        done=message.done,
+        total=message.total,
+        messages=message.messages,
+        at=message.at,
+    )
+
+
+def _lines(message: m.Lines) -> None:
+    count = _count(message.ids)
+    _same_length(count, tokens=message.tokens, firsts=message.firsts, counts=message.counts)
+    lines = sum(message.counts)
+    columns = {"at": message.at, "levels": message.levels, "texts": message.texts}
+    for name, column in columns.items():
+        if len(column) != lines:
+            raise ValueError(f"field {name}: expected as many as counts say ({lines})")
+
+
+def _checkpoint(message: m.Checkpoint) -> None:
+    _same_length(_count(message.ids), tokens=message.tokens, values=message.values)
+
+
+def _followed(message: m.Followed) -> None:
+    columns = {"at": message.at, "levels": message.levels, "texts": message.texts}
+    for name, column in columns.items():
+        if len(column) != len(message.numbers):
+            raise ValueError(f"field {name}: expected one element a line ({len(message.numbers)})")
+
+
 Hook = Callable[[m.Message], None]
 
 
@@ -168,5 +200,9 @@ HOOKS: Final[Mapping[type[m.Message], Hook]] = dict(
         _hook(m.Capacity, _capacity),
         _hook(m.Unwinding, _unwinding),
         _hook(m.Cancelled, _cancelled),
+        _hook(m.Progress, _progress),
+        _hook(m.Lines, _lines),
+        _hook(m.Checkpoint, _checkpoint),
+        _hook(m.Followed, _followed),
     )
 )

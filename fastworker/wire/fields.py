@@ -24,6 +24,9 @@ MAX_U64: Final = 2**63 - 1
 MAX_SECONDS: Final = 253_402_300_799.0
 """The end of the year 9999, the last moment a ``datetime`` can hold; either sign."""
 
+MAX_NUMBER: Final = 1e300
+"""Of an amount that a task names; larger ones have no digits left to speak of."""
+
 MAX_TEXT: Final = 65_536
 """Characters of a text or of one traceback: room for any sane one, small enough to keep."""
 
@@ -165,6 +168,23 @@ def _maybe_floats(value: object) -> Sequence[float | None]:
     return numbers
 
 
+def _numbers(value: object) -> Sequence[float]:
+    numbers = _elements(value, _NUMBERS)
+    _check_finite(numbers)
+    return numbers
+
+
+def _maybe_numbers(value: object) -> Sequence[float | None]:
+    numbers = _elements(value, _MAYBE_NUMBERS)
+    _check_finite([number for number in numbers if number is not None])
+    return numbers
+
+
+def _check_finite(numbers: Sequence[float]) -> None:
+    if not all(-MAX_NUMBER <= number <= MAX_NUMBER for number in numbers):
+        raise ValueError("got one that is no number or too large")
+
+
 def _u64s(value: object) -> Sequence[int]:
     numbers = _elements(value, _ONLY_INT)
     if numbers and (min(numbers) < 0 or max(numbers) > MAX_U64):
@@ -285,6 +305,10 @@ MaybeBlobColumn: TypeAlias = Annotated[
 FloatColumn: TypeAlias = Annotated[Sequence[float], Check("a list of seconds", _floats)]
 MaybeFloatColumn: TypeAlias = Annotated[
     Sequence[float | None], Check("a list of seconds or null", _maybe_floats)
+]
+NumberColumn: TypeAlias = Annotated[Sequence[float], Check("a list of numbers", _numbers)]
+MaybeNumberColumn: TypeAlias = Annotated[
+    Sequence[float | None], Check("a list of numbers or null", _maybe_numbers)
 ]
 MaybeTextColumn: TypeAlias = Annotated[
     Sequence[str | None], Check("a list of texts or null", _maybe_texts)

@@ -49,6 +49,12 @@ from fastworker.wire.messages_inspection import Inspect as Inspect
 from fastworker.wire.messages_inspection import Inspected as Inspected
 from fastworker.wire.messages_inspection import LoopBlocked as LoopBlocked
 from fastworker.wire.messages_inspection import Stacks as Stacks
+from fastworker.wire.messages_running import Checkpoint as Checkpoint
+from fastworker.wire.messages_running import Follow as Follow
+from fastworker.wire.messages_running import Followed as Followed
+from fastworker.wire.messages_running import Lines as Lines
+from fastworker.wire.messages_running import Progress as Progress
+from fastworker.wire.messages_running import Unfollow as Unfollow
 
 PROTOCOL_VERSIONS: tuple[int, ...] = (1,)
 SUBPROTOCOL = "fastworker.v1"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from fastworker.core.ids import ID_BYTES
-from fastworker.core.records import AttemptView, Failure, JobView, TaskStatus
+from fastworker.core.records import AttemptView, Failure, JobView, ProgressView, TaskStatus
 from fastworker.errors import ProtocolError
 
 _REQUIRED: Final[dict[str, tuple[type, ...]]] = {
@@ -31,7 +31,14 @@ _OPTIONAL: Final[dict[str, tuple[type, ...]]] = {
     "reason": (str,),
     "replay_of": (bytes,),
     "replayed_by": (bytes,),
+    "progress": (dict,),
 }
+_PROGRESS: Final[dict[str, tuple[type, ...]]] = {
+    "done": (float, int),
+    "message": (str,),
+    "at": (float, int),
+}
+_PROGRESS_OPTIONAL: Final[dict[str, tuple[type, ...]]] = {"total": (float, int)}
 _ATTEMPT: Final[dict[str, tuple[type, ...]]] = {
     "token": (int,),
     "outcome": (str,),
@@ -52,6 +59,8 @@ def view_to_map(view: JobView) -> dict[str, object]:
     found["status"] = view.status.value
     if view.failure is not None:
         found["failure"] = list(view.failure)
+    if view.progress is not None:
+        found["progress"] = progress_to_map(view.progress)
     return found
 
 
@@ -66,7 +75,27 @@ def map_to_view(found: Mapping[str, object]) -> JobView:
         _check_id(name, values[name], required=name == "id")
     values["status"] = _status(values["status"])
     values["failure"] = _failure(values["failure"])
+    values["progress"] = map_to_progress(values["progress"])
     return JobView(**values)  # type: ignore[arg-type]  # every type has just been checked
+
+
+def progress_to_map(progress: ProgressView) -> dict[str, object]:
+    """Its fields by name."""
+    return {name: value for name, value in progress._asdict().items() if value is not None}
+
+
+def map_to_progress(found: object) -> ProgressView | None:
+    """Read progress back; unknown keys are ignored.
+
+    Raises:
+        ProtocolError: a key is missing or has the wrong type; it is named.
+    """
+    if found is None:
+        return None
+    if not isinstance(found, dict):
+        raise _wrong("progress", "a map")
+    values = _typed_values(found, _PROGRESS, _PROGRESS_OPTIONAL, "progress")
+    return ProgressView(**values)  # type: ignore[arg-type]  # every type has just been checked
 
 
 def attempt_to_map(view: AttemptView) -> dict[str, object]:

@@ -57,6 +57,7 @@ class HeldJob:
     stale: bool = False
     gone: bool = False
     limits: JobLimits | None = None
+    checkpoint: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -214,6 +215,9 @@ class HeldJobs:
                 self.quarantine.put(job)
             else:
                 lines[pool][priority].append(job)
+        if assign.checkpoints is not None:
+            for token, checkpoint in zip(assign.tokens, assign.checkpoints, strict=True):
+                jobs[token].checkpoint = checkpoint
         return self._limit(assign, which, now)
 
     def _limit(self, assign: Assign, which: Sequence[int], now: float) -> list[HeldJob]:
@@ -341,11 +345,12 @@ def _chunks(jobs: list[HeldJob]) -> Iterable[list[HeldJob]]:
     chunk: list[HeldJob] = []
     size = 0
     for job in jobs:
-        if len(chunk) >= MAX_ASSIGN_JOBS or (chunk and size + len(job.payload) > MAX_ASSIGN_BYTES):
+        weight = len(job.payload) + len(job.checkpoint or b"")
+        if len(chunk) >= MAX_ASSIGN_JOBS or (chunk and size + weight > MAX_ASSIGN_BYTES):
             yield chunk
             chunk, size = [], 0
         chunk.append(job)
-        size += len(job.payload)
+        size += weight
     if chunk:
         yield chunk
 
@@ -367,6 +372,7 @@ def _assign(jobs: list[HeldJob], *, now: float) -> Assign:
     ]
     failures = [job.failures for job in jobs]
     remaining = [_remaining(job, now) for job in jobs]
+    checkpoints = [job.checkpoint for job in jobs]
     message = Assign(
         ids=b"".join([job.id for job in jobs]),
         tokens=[job.token for job in jobs],
@@ -377,9 +383,10 @@ def _assign(jobs: list[HeldJob], *, now: float) -> Assign:
         budget=None if all(budget is None for budget in budgets) else budgets,
         failures=failures if any(failures) else None,
         remaining=None if all(seconds is None for seconds in remaining) else remaining,
+        checkpoints=checkpoints if any(checkpoints) else None,
     )
     for job in jobs:
-        job.payload = b""
+        job.payload, job.checkpoint = b"", None
     return message
 
 

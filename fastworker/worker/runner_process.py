@@ -185,7 +185,8 @@ class RunnerProcess:
 def _weight_bytes(message: Message) -> int:
     match message:
         case Assign():
-            return sum(map(len, message.payloads))
+            checkpoints = message.checkpoints or ()
+            return sum(map(len, message.payloads)) + sum(len(one or b"") for one in checkpoints)
         case Relay():
             return len(message.frame)
     return 0

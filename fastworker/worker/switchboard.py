@@ -18,12 +18,15 @@ from fastworker.transport.link import Link
 from fastworker.wire.messages import (
     Assign,
     Capacity,
+    Checkpoint,
     Handback,
     LeaseLost,
+    Lines,
     Message,
     Offered,
     Outcome,
     OutcomeAck,
+    Progress,
     Pull,
     Relay,
     RunnerReady,
@@ -42,6 +45,7 @@ from fastworker.worker.limits import task_limits
 from fastworker.worker.outcomes import UnacknowledgedOutcomes, rows_of
 from fastworker.worker.quarantine import Quarantine
 from fastworker.worker.relaying import Relaying
+from fastworker.worker.reports import UnrecordedReports
 from fastworker.worker.runner_handle import RunnerHandle
 
 SENT_AHEAD_JOBS: Final = 2000
@@ -71,6 +75,7 @@ class Switchboard:
         self._held = HeldJobs()
         self._outcomes = UnacknowledgedOutcomes()
         self._handbacks = UnconfirmedHandbacks()
+        self._reports = UnrecordedReports()
         self._relaying = Relaying(self._tell_runner)
         self._runners: dict[int, RunnerHandle] = {}
         self._link: Link | None = None
@@ -144,6 +149,8 @@ class Switchboard:
         self._link = self._relaying.link = link
         self._announced = None
         self._drop_stale(stale)
+        for report in self._reports.messages():
+            link.send(report)
         for handback in self._handbacks.messages:
             link.send(handback)
         self._outcomes.send_again()
@@ -198,6 +205,7 @@ class Switchboard:
         if lost := sum(token in self._held for token in tokens):
             _log.info("%d leases were lost while disconnected; late outcomes are refused", lost)
         self._outcomes.acknowledge(tokens)
+        self._reports.forget(tokens)
         self._held.take_queued(tokens)
         for runner, jobs in self._held.handed_over(tokens).items():
             for job in jobs:
@@ -257,6 +265,7 @@ class Switchboard:
         self._outcomes.acknowledge(message.tokens)
         self._handbacks.acknowledge(message.tokens)
         self._outcomes.acknowledge(message.stale)
+        self._reports.forget([*message.tokens, *message.stale])
         if message.stale:
             _log.info("%d late outcomes were refused: their leases had ended", len(message.stale))
         self._note_change()
@@ -349,6 +358,9 @@ class Switchboard:
                 case RunnerSlots():
                     self._held.change_slots(number, message.changes)
                     self._announce_capacity()
+                case Progress() | Lines() | Checkpoint():
+                    self._reports.add(message, is_held=self._held.__contains__)
+                    self._tell(message)
                 case Relay():
                     self._relaying.outward(number, message)
                 case StreamItems():

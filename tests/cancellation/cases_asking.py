@@ -6,7 +6,7 @@ from typing import Any
 
 from fastworker import CancelOutcome, TaskHandle, TaskStatus
 from tests.cancellation.cases_submitting import GROUP, HOUR, mark
-from tests.cancellation.sample_tasks import fail, fail_once, note
+from tests.cancellation.sample_tasks import fail, fail_once, note, tell
 from tests.cancellation.stage import PATIENCE_SECONDS, Case, Stage
 
 QUEUE = "cancelling"
@@ -133,6 +133,22 @@ async def discard_letters(stage: Stage, ids: list[str]) -> int:
     return await stage.client.discard_dead("cancelling-fail")
 
 
+async def talker(stage: Stage) -> TaskHandle[int]:
+    return await stage.client.submit(tell, stage.mark())
+
+
+async def read_logs(stage: Stage, handle: TaskHandle[int]) -> list[str]:
+    return [line.text async for line in handle.logs(follow=False)]
+
+
+async def read_progress(stage: Stage, handle: TaskHandle[int]) -> list[float]:
+    return [one.done async for one in handle.progress()]
+
+
+async def is_what_it_said(stage: Stage, prepared: object, answer: list[Any]) -> None:
+    assert answer in ([], [1])
+
+
 # --- callbacks ---------------------------------------------------------------------------------
 
 
@@ -170,6 +186,20 @@ CASES = [
         lambda s, h: s.client.cancel(h.id),
         job_for_later,
         will_not_run,
+        again=True,
+    ),
+    Case(
+        ("TaskHandle.progress", "GroupHandle.progress", "Client.progress"),
+        read_progress,
+        talker,
+        is_what_it_said,
+        again=True,
+    ),
+    Case(
+        ("TaskHandle.logs", "GroupHandle.logs", "Client.logs"),
+        read_logs,
+        talker,
+        is_what_it_said,
         again=True,
     ),
     Case(("Client.workers",), lambda s, _: s.client.workers(), check=is_about_us),

@@ -32,6 +32,8 @@ CALLS: dict[str, tuple[StoreCall, Any]] = {
     "check_present": (lambda store: store.check_present(), None),
     "views": (lambda store: _length(store.views([job_id(1)])), 1),
     "payloads": (lambda store: store.payloads([1]), {1: b"arguments"}),
+    "checkpoints": (lambda store: store.checkpoints([1]), {}),
+    "lines": (lambda store: store.lines(job_id(1), after=0, limit=1), []),
     "jobs": (lambda store: _length(store.jobs(JobFilter(limit=1))), 1),
     "dead": (lambda store: store.dead(DeadFilter()), []),
     "attempts": (lambda store: store.attempts(job_id(1)), []),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
-from fastworker import task
+from fastworker import current, task
 
 started: Counter[str] = Counter()
 """By mark: every submission of a test has one of its own."""
@@ -21,6 +21,13 @@ async def note(mark: str, value: int = 0, ballast: str = "") -> int:
 def plain(mark: str, value: int = 0) -> int:
     started[mark] += 1
     return value + 1
+
+
+@task(name="cancelling-tell")
+async def tell(mark: str) -> int:
+    started[mark] += 1
+    current().progress(1, 1)
+    return 1
 
 
 @task(name="cancelling-fail")

@@ -13,7 +13,8 @@ import threading
 import anyio.lowlevel
 
 from fastworker.client import ambient
-from fastworker.runner.context import current, current_job
+from fastworker.runner.context import current_job
+from fastworker.runner.current import current
 from fastworker.tasks import Retry, RetryLater, task
 
 gate = threading.Event()

@@ -61,9 +61,11 @@ async def test_arguments_read_for_a_lease_that_was_given_back_are_not_sent(stand
 
     plane = SimpleNamespace(
         store=SimpleNamespace(payloads=payloads),
-        dispatcher=SimpleNamespace(job=lambda job_id: leased if stands else given_back),
+        dispatcher=SimpleNamespace(
+            job=lambda job_id: leased if stands else given_back, has_checkpoint=lambda key: False
+        ),
         roster=SimpleNamespace(
-            send_assignment=lambda session, jobs: sent.extend(job.id for job, _ in jobs)
+            send_assignment=lambda session, jobs, **_: sent.extend(job.id for job, _ in jobs)
         ),
     )
     loader = PayloadLoader()

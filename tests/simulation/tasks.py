@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from fastworker.runner.context import current
+from fastworker.runner.current import current
 from fastworker.tasks import Retry, TaskDefinition
 from fastworker.tasks.definitions import define
 from tests.simulation.ledgers import Effects, RunnerPlace

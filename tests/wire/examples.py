@@ -176,6 +176,22 @@ EXAMPLES: Final[dict[str, m.Message]] = {
     "runner_ready_tags": m.RunnerReady(4242, [], {"resize": "gpu"}),
     "unwinding": m.Unwinding(A + B, [17, 18], ["in resize, line 3", ""]),
     "runner_stop_after": m.RunnerStop(20.0),
+    "progress": m.Progress(
+        A + B, [17, 18], [0.25, 0.5], [10.0, None], ["resizing", ""], [NOW, NOW + 1]
+    ),
+    "lines": m.Lines(
+        A + B, [17, 18], [0, 5], [2, 1], [NOW, NOW, NOW + 1], [20, 0, 40], ["one", "two", "three"]
+    ),
+    "checkpoint": m.Checkpoint(A + B, [17, 18], [b"sealed", b""]),
+    "follow": m.Follow(9, A, 17409, NOW, False, False, False),
+    "follow_least": m.Follow(9, A),
+    "unfollow": m.Unfollow(9),
+    "followed": m.Followed(
+        *(9, [17408, 17409], [NOW, NOW + 1], [20, 0], ["one", "two"]),
+        {"done": 3, "total": 10, "message": "resizing", "at": NOW},
+        True,
+    ),
+    "followed_least": m.Followed(9, [], [], [], []),
     "submit_keys": m.Submit(
         request=7,
         specs=[["mail.send", "default", 1, {}]],
