@@ -7,13 +7,21 @@ from typing import Final
 
 from fastworker.tasks import Runtime
 
-_TRIO_IN_ASYNCIO: Final = ("must be called from async context", "task got bad yield")
+_TRIO_IN_ASYNCIO: Final = (
+    "must be called from async context",
+    "task got bad yield",
+    "'runcontext' object has no attribute",
+)
 _ASYNCIO_IN_TRIO: Final = (
     "no running event loop",
     "no current event loop",
-    "trio received unrecognized yield message",
+    "received unrecognized yield message",
     "trio got unexpected",
+    "'nonetype' object has no attribute 'create_future'",
 )
+
+_TYPES: Final = (RuntimeError, TypeError, AttributeError)
+"""What the loops raise, and what their insides run into where nothing checks."""
 
 
 def trio_in_asyncio(error: BaseException) -> str:
@@ -39,7 +47,7 @@ def _advice(*, ran: str, needs: Runtime, name: str) -> str:
 
 def _says(error: BaseException, phrases: tuple[str, ...]) -> bool:
     for each in _leaves(error):
-        if type(each) not in (RuntimeError, TypeError) and not _is_sniffio(each):
+        if type(each) not in _TYPES and not _is_sniffio(each):
             continue
         text = str(each).lower()
         if any(phrase in text for phrase in phrases):

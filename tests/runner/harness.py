@@ -173,9 +173,11 @@ def spawned_runner(
 
 
 @contextmanager
-def ready_runner(*options: str) -> Iterator[RunnerProcess]:
+def ready_runner(
+    *options: str, modules: str = "tests.runner.sample_tasks"
+) -> Iterator[RunnerProcess]:
     """A runner that has imported its tasks."""
-    with spawned_runner(*options) as runner:
+    with spawned_runner(*options, modules=modules) as runner:
         runner.receive(RunnerReady)
         yield runner
 
