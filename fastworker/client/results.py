@@ -274,8 +274,12 @@ def view_to_result(view: JobView) -> TaskResult | None:
         view.attempts,
         view.failure,
     )
-    found = _task_result(view.id, ending, reason=view.reason)
-    return found if view.progress is None else replace(found, progress=progress_of(view.progress))
+    return replace(
+        _task_result(view.id, ending, reason=view.reason),
+        progress=None if view.progress is None else progress_of(view.progress),
+        replay_of=None if view.replay_of is None else id_text(view.replay_of),
+        replayed_by=None if view.replayed_by is None else id_text(view.replayed_by),
+    )
 
 
 def progress_of(view: ProgressView) -> TaskProgress:

@@ -126,7 +126,9 @@ class TaskResult:
 
     ``result`` holds the task's return value when ``status`` is SUCCESS; ``error`` and
     ``traceback`` are text. Times are aware UTC. ``reason`` says why a job is DEAD, or why a
-    waiting one waits. ``progress`` is that of a running job, if it has told any.
+    waiting one waits. ``progress`` is that of a running job, if it has told any. ``replay_of``
+    and ``replayed_by`` are the jobs that a replay of a dead letter ties together; only
+    `get_task_result` tells them.
     """
 
     task_id: str
@@ -139,6 +141,8 @@ class TaskResult:
     traceback: str | None = None
     attempts: int = 0
     progress: TaskProgress | None = None
+    replay_of: str | None = None
+    replayed_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

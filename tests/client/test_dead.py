@@ -113,6 +113,10 @@ async def test_a_replay_is_a_new_job_and_a_second_one_is_the_same(
         (letter,) = await client.dead()
         assert (letter.task_id, letter.replay_of) == (again.id, old)
         assert (await client.dead_letter(old)).replayed_by == again.id
+        first, second = await client.get_task_result(old), await client.get_task_result(again.id)
+        assert first is not None and second is not None
+        assert (first.replay_of, first.replayed_by) == (None, again.id)
+        assert (second.replay_of, second.replayed_by) == (old, None)
         with pytest.raises(UnknownJob, match=f"replayed as {again.id}"):
             await client.discard(old)
 
