@@ -37,6 +37,10 @@ CALLS: dict[str, tuple[StoreCall, Any]] = {
     "jobs": (lambda store: _length(store.jobs(JobFilter(limit=1))), 1),
     "dead": (lambda store: store.dead(DeadFilter()), []),
     "attempts": (lambda store: store.attempts(job_id(1)), []),
+    "children": (lambda store: store.children([job_id(1)]), []),
+    "owned": (lambda store: store.owned(job_id(1), at_most=1.0), []),
+    "owners": (lambda store: store.owners(), []),
+    "cancelled_parents": (lambda store: store.cancelled_parents(), []),
     "counts": (lambda store: _has_queued(store), True),
 }
 """By method: a call, and its answer while job 1 is queued."""

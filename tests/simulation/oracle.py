@@ -65,8 +65,9 @@ def _fits(
     ends = {e.token for e in world.effects.by_key.get(entry.key, ()) if e.what == "end"}
     match view.status:
         case TaskStatus.SUCCESS | TaskStatus.FAILURE:
-            # A retry that would come after the deadline is none.
-            may_fail = entry.task == "fail" or (entry.task == "flaky" and entry.expires)
+            # A retry that would come after the deadline is none, nor is that of a cancelled job.
+            no_retry = entry.expires or entry.cancel_asked
+            may_fail = entry.task == "fail" or (entry.task == "flaky" and no_retry)
             if (view.status is TaskStatus.FAILURE and not may_fail) or (
                 view.status is TaskStatus.SUCCESS and entry.task in ("fail", "poison")
             ):
