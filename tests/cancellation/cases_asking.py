@@ -6,7 +6,7 @@ from typing import Any
 
 from fastworker import CancelOutcome, TaskHandle, TaskStatus
 from tests.cancellation.cases_submitting import GROUP, HOUR, mark
-from tests.cancellation.sample_tasks import fail, fail_once, note, tell
+from tests.cancellation.sample_tasks import fail, fail_once, note, run, tell
 from tests.cancellation.stage import PATIENCE_SECONDS, Case, Stage
 
 QUEUE = "cancelling"
@@ -24,6 +24,10 @@ async def job_for_later(stage: Stage) -> TaskHandle[int]:
     handle = await stage.client.submit(note, stage.mark(), countdown=HOUR)
     stage.for_later.append(handle.id)
     return handle
+
+
+async def job_that_runs(stage: Stage) -> TaskHandle[None]:
+    return await stage.client.submit(run, stage.mark())
 
 
 async def dead_letter(stage: Stage) -> str:
@@ -79,7 +83,7 @@ async def does_not_run(stage: Stage, handle: TaskHandle[int], answer: object) ->
     assert answer is None
 
 
-async def will_not_run(stage: Stage, handle: TaskHandle[int], answer: Any) -> None:
+async def will_not_run(stage: Stage, handle: TaskHandle[Any], answer: Any) -> None:
     """The cancelled call may have reached the control plane, too."""
     assert answer.outcome in (CancelOutcome.CANCELLED, CancelOutcome.FINISHED_FIRST)
     assert (await handle.wait(PATIENCE_SECONDS)).status is TaskStatus.CANCELLED
@@ -172,6 +176,13 @@ CASES = [
     Case(("TaskHandle.wait",), lambda s, h: h.wait(), job, has_succeeded, again=True),
     Case(("TaskHandle.status",), lambda s, h: h.status(), job_for_later, is_scheduled, again=True),
     Case(("TaskHandle.cancel",), lambda s, h: h.cancel(), job_for_later, will_not_run, again=True),
+    Case(
+        ("TaskHandle.cancel",),
+        lambda s, h: h.cancel("swept", grace=1),
+        job_that_runs,
+        will_not_run,
+        again=True,
+    ),
     Case(("Client.results",), lambda s, hs: s.client.results(hs), jobs, are_ones, again=True),
     Case(("Client.result",), lambda s, h: s.client.result(h.id), job, is_one, again=True),
     Case(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
+import anyio
+
 from fastworker import current, task
 
 started: Counter[str] = Counter()
@@ -28,6 +30,12 @@ async def tell(mark: str) -> int:
     started[mark] += 1
     current().progress(1, 1)
     return 1
+
+
+@task(name="cancelling-run")
+async def run(mark: str) -> None:
+    started[mark] += 1
+    await anyio.sleep_forever()
 
 
 @task(name="cancelling-fail")
