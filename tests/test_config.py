@@ -92,6 +92,7 @@ SAMPLES = {
     "concurrency": ("7", 7),
     "threads": ("8", 8),
     "processes": ("2", 2),
+    "task_processes": ("3", 3),
     "max_jobs_per_runner": ("1000", 1000),
     "max_runner_memory": ("512MiB", 512 * 1024 * 1024),
     "tags": ("gpu, ssd", ("gpu", "ssd")),

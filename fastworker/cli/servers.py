@@ -17,7 +17,7 @@ from fastworker.errors import InvalidOption
 
 _RUNNER = (
     *("task_modules", "concurrency", "threads", "processes", "async_runtime", "drain_seconds"),
-    *("max_jobs_per_runner", "max_runner_memory", "tags"),
+    *("task_processes", "max_jobs_per_runner", "max_runner_memory", "tags"),
 )
 _LOGS = ("log_level", "log_format")
 _LISTEN = ("base_address", "discovery_address", "advertise")

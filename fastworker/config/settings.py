@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from fastworker.config.kinds import (
+    AUTO,
     FilePath,
     Kind,
     OneOf,
@@ -159,6 +160,14 @@ class Settings:
         metadata=_about(
             WholeOrAuto(1, MAX_RUNNERS),
             "runner processes; auto: as many as there are processors",
+            "N",
+        ),
+    )
+    task_processes: int | str = field(
+        default=AUTO,
+        metadata=_about(
+            WholeOrAuto(1, MAX_RUNNERS),
+            'jobs at once of tasks with run_in="process"; auto: as many as there are processors',
             "N",
         ),
     )

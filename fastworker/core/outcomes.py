@@ -7,7 +7,7 @@ from fastworker.core.endings import end_job
 from fastworker.core.facts import Handbacks, Outcomes, Starts
 from fastworker.core.memory import Draft
 from fastworker.core.questions import Known
-from fastworker.core.records import JobRow, Now, TaskStatus
+from fastworker.core.records import PROCESS_POOL, JobRow, Now, TaskStatus
 from fastworker.core.returns import requeue, retry
 from fastworker.core.sessions import Session
 from fastworker.core.submissions import recorded_end
@@ -109,7 +109,14 @@ def take_back(draft: Draft, fact: Handbacks, now: Now) -> None:
         ):
             # Said again after a reconnection; a newer lease on the same job is not touched.
             continue
+        entry = None
         if session is not None:
+            entry = session.held.get(job_id)
             draft.release(session, job_id)
-        started = bool(fact.started[index])
-        requeue(draft, job, now, reason=fact.reason, started=started, detail=fact.detail)
+        requeue(
+            *(draft, job, now),
+            reason=fact.reason,
+            started=bool(fact.started[index]),
+            detail=fact.detail,
+            has_process=entry is not None and entry[0] == PROCESS_POOL,
+        )

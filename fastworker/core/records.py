@@ -14,6 +14,13 @@ from typing import Any, Final, NamedTuple
 DEFAULT_GRACE_SECONDS: Final = 5.0
 """From the moment at which running code is told to stop to the one at which it is made to."""
 
+ASYNC_POOL: Final = 0
+THREAD_POOL: Final = 1
+PROCESS_POOL: Final = 2
+"""Where the jobs of a task run: in event loops, in threads, in a process each."""
+
+POOLS: Final = 3
+
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_TENANT: Final = "default"
 

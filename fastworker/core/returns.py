@@ -62,7 +62,14 @@ def retry(draft: Draft, job: JobRow, fact: Outcomes, index: int, now: Now) -> bo
 
 
 def requeue(
-    draft: Draft, job: JobRow, now: Now, *, reason: str, started: bool, detail: str = ""
+    draft: Draft,
+    job: JobRow,
+    now: Now,
+    *,
+    reason: str,
+    started: bool,
+    detail: str = "",
+    has_process: bool = False,
 ) -> None:
     """A leased job without an outcome waits again at its old place, or ends if it must not.
 
@@ -70,8 +77,13 @@ def requeue(
         reason: ``runner_died``, ``drain``, ``lease_lost``, ``lease_expired`` or ``unsent``.
         started: its code had started, or may have.
         detail: how the runner died.
+        has_process: its task has a process of its own: whatever ends that is its doing.
     """
-    if _must_end(draft, job, now, reason=reason, started=started, detail=detail):
+    died = started and reason == "runner_died"
+    # A first death among others only makes it a suspect.
+    deaths_alone = job.deaths + 1 if has_process else job.deaths
+    lost_to = f"{reason} {detail}".rstrip() if started else None
+    if _must_end(draft, job, now, lost_to, is_poison=died and deaths_alone >= DEATHS_ALONE):
         return
     if started:
         _note_attempt(draft, job, reason, detail, now.wall)
@@ -84,7 +96,7 @@ def requeue(
         token=job.token if reason == "lease_expired" else 0,
         session=None,
         attempts=job.attempts if started and reason not in UNCOUNTED else job.attempts - 1,
-        deaths=job.deaths + 1 if started and reason == "runner_died" else job.deaths,
+        deaths=job.deaths + died,
         started_at=None,
     )
     kept = draft.lane_of(job).give_back(waiting)
@@ -92,20 +104,23 @@ def requeue(
     note_due(draft, waiting.due_at)
 
 
-def _must_end(
-    draft: Draft, job: JobRow, now: Now, *, reason: str, started: bool, detail: str
-) -> bool:
-    """Whether a job that came back without an outcome may not wait again; it ends here."""
+def _must_end(draft: Draft, job: JobRow, now: Now, lost_to: str | None, *, is_poison: bool) -> bool:
+    """Whether a job that came back without an outcome may not wait again; it ends here.
+
+    Args:
+        lost_to: what became of its code, if that had started.
+    """
     pending = draft.pending_cancel(job.id)
     if pending is not None:
         end_job(draft, job, TaskStatus.CANCELLED, now, reason=pending.reason)
-    elif started and job.options.on_lost == "fail":
+    elif lost_to is not None and job.options.on_lost == "fail":
         message = "its executor was lost, and it asked never to be started twice"
-        failure = Failure("JobDead", f"{message} ({reason} {detail})".rstrip(), "", "lost")
+        failure = Failure("JobDead", f"{message} ({lost_to})", "", "lost")
         end_job(draft, job, TaskStatus.DEAD, now, failure=failure)
-    elif started and reason == "runner_died" and job.deaths >= DEATHS_ALONE:
+    elif is_poison:
         message = f"its runner died each of the {DEATHS_ALONE} times it ran alone, at last by "
-        failure = Failure("JobDead", message + (detail or "an unknown cause"), "", "poison")
+        cause = (lost_to or "").partition(" ")[2] or "an unknown cause"
+        failure = Failure("JobDead", message + cause, "", "poison")
         end_job(draft, job, TaskStatus.DEAD, now, failure=failure)
     elif job.expires_at is not None and job.expires_at <= now.wall:
         end_job(draft, job, TaskStatus.EXPIRED, now, reason="its deadline passed")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fastworker.core.facts import Registration
-from fastworker.core.records import ALL_QUEUES, TaskPriority
+from fastworker.core.records import ALL_QUEUES, POOLS, TaskPriority
 
 ROUND_TRIP_SECONDS: Final = 0.02
 """From an outcome to the next job on a busy system: two hops and a commit, with room to spare."""
@@ -52,8 +52,8 @@ class Session:
     signatures: dict[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     withheld: Mapping[str, str] = field(default_factory=dict)
-    pools: tuple[int, ...] = (0, 0)
-    prefetch: tuple[int, ...] = (0, 0)
+    pools: tuple[int, ...] = (0,) * POOLS
+    prefetch: tuple[int, ...] = (0,) * POOLS
     local: bool = False
     origin: object | None = None
     known: bool = False
@@ -62,9 +62,9 @@ class Session:
     pid: int = 0
     held: dict[bytes, tuple[int, int, bool]] = field(default_factory=dict)
     alone: int = 0
-    run_seconds: list[float] = field(default_factory=lambda: [FIRST_GUESS_SECONDS] * 2)
+    run_seconds: list[float] = field(default_factory=lambda: [FIRST_GUESS_SECONDS] * POOLS)
     outstanding: list[list[int]] = field(
-        default_factory=lambda: [[0] * PRIORITIES for _ in range(2)]
+        default_factory=lambda: [[0] * PRIORITIES for _ in range(POOLS)]
     )
 
     @property

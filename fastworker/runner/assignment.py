@@ -23,8 +23,8 @@ class Route:
 
     ``definition`` is None for a task that this runner does not know. ``random`` is for the jitter
     of retries, ``board`` for the tokens of jobs that start (see `fastworker.runner.board`).
-    ``stops``: its running jobs are cancelled when their lease may be lost. ``limits``: of jobs
-    that bring none of their own.
+    ``in_loop``: its jobs share an event loop, in which none may block. ``stops``: its running jobs
+    are stopped when their lease may be lost. ``limits``: of jobs that bring none of their own.
     """
 
     task: str
@@ -34,6 +34,7 @@ class Route:
     random: Random = field(default_factory=Random)
     board: Cells = field(default_factory=lambda: [0])
     stops: bool = False
+    in_loop: bool = True
     limits: Limits | None = None
     models: TaskModels | None = None
     """What the annotations of the task make of plain arguments."""

@@ -13,7 +13,6 @@ from fastworker.core.ids import id_text
 from fastworker.errors import CallerError
 from fastworker.runner.assignment import Assignment
 from fastworker.runner.context import current_job
-from fastworker.tasks.definitions import ASYNC_POOL
 from fastworker.wire.values import PayloadTooLarge, open_value, seal_value
 
 MAX_CHECKPOINT_BYTES: Final = 256 * 1024
@@ -110,7 +109,7 @@ class CurrentJob:
                 "place in the checkpoint"
             )
         if reports is not None and os.getpid() == reports.pid:
-            blocking = self._assignment.route.pool != ASYNC_POOL
+            blocking = not self._assignment.route.in_loop
             reports.checkpoint(self._assignment, sealed, blocking=blocking)
 
     @property

@@ -18,7 +18,6 @@ from fastworker.runner.attention import PipeAttention
 from fastworker.runner.blocked import LOOK_SECONDS, LoopWatch
 from fastworker.runner.channel import FrameBuffer, framed
 from fastworker.runner.inspection import Jobs, stacks_of
-from fastworker.tasks.definitions import ASYNC_POOL
 from fastworker.wire.codec import decode, encode
 from fastworker.wire.messages import AskStacks, Beat, BeatAck, Message, Stacks
 
@@ -164,4 +163,4 @@ class Watchdog:
             self.attention.wake()
 
     def _loop_jobs(self) -> list[Assignment]:
-        return [job for job in self._jobs() if job.route.pool == ASYNC_POOL]
+        return [job for job in self._jobs() if job.route.in_loop]

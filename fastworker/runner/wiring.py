@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from fastworker.core.records import ASYNC_POOL
 from fastworker.runner.ambient import Relays, serve_clients
 from fastworker.runner.assignment import Route
 from fastworker.runner.asyncio_loop import AsyncioThread, run_asyncio
@@ -19,7 +20,6 @@ from fastworker.runner.threads import ThreadCrew
 from fastworker.runner.trio_loop import TrioThread, run_trio
 from fastworker.runner.watchdog import Watchdog
 from fastworker.tasks import Runtime, TaskDefinition
-from fastworker.tasks.definitions import ASYNC_POOL
 from fastworker.tasks.lifespans import lifespans
 from fastworker.wire.messages import RunnerReady
 
@@ -102,7 +102,7 @@ class Routes:
             start = self._starts[runtime]
         else:
             start = self._start_in_thread
-        route = Route(task, definition, pool, start, self._random, self._board)
+        route = Route(task, definition, pool, start, self._random, self._board, in_loop=in_loop)
         if definition is not None:
             route.stops = definition.on_lease_lost == "cancel"
             route.limits = limits_of(definition.timeout)

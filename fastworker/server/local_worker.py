@@ -129,6 +129,7 @@ class LocalWorker:
             "task_modules": list(settings.task_modules),
             "concurrency": settings.concurrency,
             "threads": settings.threads,
+            "task_processes": settings.task_processes,
             "processes": settings.processes,
             "max_jobs_per_runner": settings.max_jobs_per_runner,
             "max_runner_bytes": settings.max_runner_bytes,

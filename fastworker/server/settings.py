@@ -45,6 +45,7 @@ class ControlPlaneSettings:
     tls_key: Path | None = None
     concurrency: int = 100
     threads: int = 32
+    task_processes: int = 1
     processes: int = 1
     max_jobs_per_runner: int | None = None
     max_runner_bytes: int | None = None

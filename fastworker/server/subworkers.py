@@ -20,7 +20,7 @@ from fastworker.core.facts import (
 )
 from fastworker.core.ids import split_ids
 from fastworker.core.names import check_name
-from fastworker.core.records import ALL_QUEUES, JobRow
+from fastworker.core.records import ALL_QUEUES, POOLS, JobRow
 from fastworker.errors import FastWorkerError, ProtocolError
 from fastworker.server.clients import ClientPeer
 from fastworker.server.columns import lines_fact, outcomes_fact
@@ -48,9 +48,6 @@ from fastworker.wire.messages import (
     Unwinding,
     Withdrawn,
 )
-
-POOLS = 2
-"""Async and threads."""
 
 MAX_RUNNERS = 1024
 """Behind one subworker: more than any machine has processors."""

@@ -10,7 +10,14 @@ from types import CodeType
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from fastworker.core.names import check_name
-from fastworker.core.records import DEFAULT_GRACE_SECONDS, DEFAULT_QUEUE, TaskPriority
+from fastworker.core.records import (
+    ASYNC_POOL,
+    DEFAULT_GRACE_SECONDS,
+    DEFAULT_QUEUE,
+    PROCESS_POOL,
+    THREAD_POOL,
+    TaskPriority,
+)
 from fastworker.errors import CallerError, InvalidName, InvalidOption, TaskNameTaken
 from fastworker.options import DEFAULT_CALL, CallOptions
 from fastworker.tasks.models import TaskModels
@@ -22,9 +29,6 @@ OnLost: TypeAlias = Literal["retry", "fail"]
 OnLeaseLost: TypeAlias = Literal["run", "cancel"]
 RunIn: TypeAlias = Literal["thread", "process"]
 
-ASYNC_POOL: Final = 0
-THREAD_POOL: Final = 1
-PROCESS_POOL: Final = 2
 
 RESERVED_PARAMETERS: Final = ("priority", "countdown", "eta")
 """Keywords that `Client.delay` and `Client.submit` take for themselves."""

@@ -424,7 +424,8 @@ class Streamed(Message):
 @dataclass(slots=True)
 class Register(Message):
     """A subworker after `Welcome`. ``tasks`` rows: [name, pool, signature]; ``pools``: slots by
-    pool (0: async, 1: threads). ``claim_*``: what it holds from an earlier connection.
+    pool (0: async, 1: threads, 2: a process each; those not named are none). ``claim_*``: what it
+    holds from an earlier connection.
 
     ``local`` marks the control plane's own subworker, used only when no other is capable.
     ``tags``: what it has (None: nothing). ``withheld``: by task, a tag that it lacks, so that it

@@ -33,6 +33,7 @@ def main() -> int:
         task_modules=tuple(told["task_modules"]),
         concurrency=told["concurrency"],
         threads=told["threads"],
+        task_processes=told["task_processes"],
         processes=told["processes"],
         max_jobs_per_runner=told["max_jobs_per_runner"],
         max_runner_bytes=told["max_runner_bytes"],

@@ -16,13 +16,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fastworker.core.ids import split_ids
+from fastworker.core.records import PROCESS_POOL
 from fastworker.errors import ProtocolError
 from fastworker.wire.messages import Assign
 from fastworker.worker.limits import NO_LIMITS, JobLimits, TaskLimits, spec_limits
-from fastworker.worker.quarantine import Quarantine, QuarantineRunner
+from fastworker.worker.lone_runners import LoneRunner, LoneRunners
 
 PRIORITIES: Final = 4
-POOLS: Final = 2
+SHARED_POOLS: Final = 2
+"""Of event loops and of threads: runners have several of their jobs at once."""
 
 MAX_RUNNER_PREFETCH: Final = 16
 """Jobs a runner holds beyond its slots. It bounds, with the slots, how many less urgent jobs start
@@ -67,7 +69,7 @@ class RunnerLoad:
     slots: list[int]
     jobs: dict[int, HeldJob] = field(default_factory=dict)
     counts: list[list[int]] = field(
-        default_factory=lambda: [[0] * PRIORITIES for _ in range(POOLS)]
+        default_factory=lambda: [[0] * PRIORITIES for _ in range(SHARED_POOLS)]
     )
 
     def room(self, pool: int, priority: int) -> int:
@@ -91,15 +93,21 @@ class RunnerLoad:
 
 
 class HeldJobs:
-    """The table of held jobs, its lines and the runners' loads."""
+    """The table of held jobs, its lines and the runners' loads.
 
-    def __init__(self) -> None:
+    Args:
+        processes: jobs at once whose tasks run in processes of their own.
+    """
+
+    def __init__(self, *, processes: int = 1) -> None:
         self._jobs: dict[int, HeldJob] = {}
-        self._lines = [[deque[HeldJob]() for _ in range(PRIORITIES)] for _ in range(POOLS)]
+        self._lines = [[deque[HeldJob]() for _ in range(PRIORITIES)] for _ in range(SHARED_POOLS)]
         self.runners: dict[int, RunnerLoad] = {}
         self.leaving: dict[int, RunnerLoad] = {}
         """Runners that get nothing more, and have not ended all they were given."""
-        self.quarantine = Quarantine()
+        self.quarantine = LoneRunners("quarantine", 1)
+        self.processes = LoneRunners("process", processes)
+        self.lone = (self.quarantine, self.processes)
         self.task_limits: dict[str, TaskLimits] = {}
         """As the runner that came up last told them."""
 
@@ -126,22 +134,30 @@ class HeldJobs:
 
     def retire_runner(self, runner: int) -> None:
         """Give a runner nothing more; what it has it may end. A second call does nothing."""
-        self.quarantine.dismiss(runner)
+        for group in self.lone:
+            group.dismiss(runner)
         load = self.runners.pop(runner, None)
         if load is not None:
             self.leaving[runner] = load
 
-    def add_quarantine_runner(self, runner: int) -> None:
-        """A runner for jobs that must run alone is ready."""
-        self.quarantine.runners[runner] = QuarantineRunner()
+    def add_lone_runner(self, runner: int) -> None:
+        """A runner for one job at a time is ready; one that nobody waits for is not used."""
+        for group in self.lone:
+            if runner in group.starting:
+                group.add(runner)
 
     def is_alone(self, runner: int) -> bool:
         """Whether this runner has one job at a time."""
-        return runner in self.quarantine.runners
+        return self._lone(runner) is not None
+
+    def _lone(self, runner: int) -> LoneRunner | None:
+        return self.quarantine.runners.get(runner) or self.processes.runners.get(runner)
 
     def remove_runner(self, runner: int) -> list[HeldJob]:
         """A runner is gone; returns, and forgets, what it had been given and not ended."""
-        alone = self.quarantine.runners.pop(runner, None)
+        alone = self._lone(runner)
+        for group in self.lone:
+            group.runners.pop(runner, None)
         if alone is not None:
             lost = [] if alone.job is None else [alone.job]
         else:
@@ -160,18 +176,18 @@ class HeldJobs:
             ProtocolError: no such pool.
         """
         load = self._load_of(runner)
-        alone = self.quarantine.runners.get(runner)
+        alone = self._lone(runner)
         if alone is not None:
             alone.waits += sum(change for _, change in changes)
         if load is None:
             return
         for pool, change in changes:
-            if not 0 <= pool < POOLS:
+            if not 0 <= pool < SHARED_POOLS:
                 raise ProtocolError(f"a runner changed the slots of pool {pool}; there is none")
             load.slots[pool] += change
 
     def slots(self) -> list[int]:
-        """Slots of all ready runners, by pool.
+        """Slots of all ready runners that are shared, by pool.
 
         What leaving runners still have comes on top: the control plane counts it against us, and
         must not take it for jobs of those that have followed them.
@@ -181,7 +197,7 @@ class HeldJobs:
         return [
             sum(max(load.slots[pool], 0) for load in loads)
             + sum(sum(load.counts[pool]) for load in still)
-            for pool in range(POOLS)
+            for pool in range(SHARED_POOLS)
         ]
 
     # --- coming in ---------------------------------------------------------------------
@@ -213,6 +229,8 @@ class HeldJobs:
             )
             if alone and token in alone:
                 self.quarantine.put(job)
+            elif pool == PROCESS_POOL:
+                self.processes.put(job)
             else:
                 lines[pool][priority].append(job)
         if assign.checkpoints is not None:
@@ -237,11 +255,17 @@ class HeldJobs:
 
     # --- going to runners --------------------------------------------------------------
 
+    def look_for_runners(self) -> None:
+        """What can be handed over has been: wake whoever starts runners for what is left."""
+        for group in self.lone:
+            group.look()
+
     def hand_over(self, *, now: float) -> list[tuple[int, Assign]]:
         """Give queued jobs to runners with room; returns the messages to send, in order."""
         chosen: dict[int, list[HeldJob]] = {}
-        while (given := self.quarantine.hand_over()) is not None:
-            chosen[given[0]] = [given[1]]
+        for group in self.lone:
+            while (given := group.hand_over()) is not None:
+                chosen[given[0]] = [given[1]]
         for pool, lines in enumerate(self._lines):
             for priority in reversed(range(PRIORITIES)):
                 if not self._hand_over_line(lines[priority], pool, priority, chosen):
@@ -311,7 +335,7 @@ class HeldJobs:
 
     def given_to(self, runner: int) -> list[HeldJob]:
         """What this runner has been given and not ended."""
-        alone = self.quarantine.runners.get(runner)
+        alone = self._lone(runner)
         if alone is not None:
             return [] if alone.job is None else [alone.job]
         load = self._load_of(runner)
@@ -329,13 +353,14 @@ class HeldJobs:
         if load is not None:
             load.remove(job)
         else:
-            self.quarantine.end(job.runner)
+            for group in self.lone:
+                group.end(job.runner)
 
 
 def _place_of(spec: Sequence[object]) -> tuple[int, int]:
     match spec:
         case [_, int(priority), int(pool), _, *_] if (
-            0 <= priority < PRIORITIES and 0 <= pool < POOLS
+            0 <= priority < PRIORITIES and 0 <= pool <= PROCESS_POOL
         ):
             return priority, pool
     raise ProtocolError("an assigned job names a priority or pool that does not exist")

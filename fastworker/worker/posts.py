@@ -60,7 +60,7 @@ class Change:
 
 
 class Posts:
-    """All posts of a subworker, those of the quarantine apart.
+    """All posts of a subworker, those with one job at a time apart.
 
     Args:
         on_open: is given every new post, to start its runners.

@@ -20,6 +20,7 @@ class SubworkerSettings:
         label: the worker id people see; need not be unique.
         concurrency: async jobs at once per runner.
         threads: sync jobs at once per runner.
+        task_processes: jobs at once that have a process each, in all.
         processes: runners.
         max_jobs_per_runner: a runner that has ended so many is replaced; None: never.
         max_runner_bytes: a runner that has grown to so much memory is replaced; None: never.
@@ -37,6 +38,7 @@ class SubworkerSettings:
     queues: Sequence[str] = (ALL_QUEUES,)
     concurrency: int = 100
     threads: int = 32
+    task_processes: int = 1
     processes: int = 1
     max_jobs_per_runner: int | None = None
     max_runner_bytes: int | None = None

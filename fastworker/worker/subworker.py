@@ -129,7 +129,7 @@ class Subworker:
         self._settings = settings
         self._exit_code = EXIT_OK
         self._scope = trio.CancelScope()
-        self._switchboard = Switchboard(settings.slots)
+        self._switchboard = Switchboard(settings.slots, processes=settings.task_processes)
         self._supervisor = Supervisor(
             settings, self._switchboard, open_runner, random=jitter, on_failed=self._runner_failed
         )
@@ -157,7 +157,7 @@ class Subworker:
                 nursery.start_soon(self._switchboard.hand_over_forever)
                 nursery.start_soon(self._switchboard.enforcer.enforce_forever)
                 nursery.start_soon(self._supervisor.keep_runners)
-                nursery.start_soon(self._supervisor.keep_quarantine)
+                nursery.start_soon(self._supervisor.keep_lone_runners)
                 nursery.start_soon(self._connection.watch_leases_forever)
                 nursery.start_soon(self._connect_when_ready, task_status)
                 nursery.start_soon(self._drain_when_asked)

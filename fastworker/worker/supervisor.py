@@ -20,6 +20,7 @@ from fastworker.errors import ProtocolError
 from fastworker.wire.messages import Message, Outcome, RunnerFailed, RunnerReady, RunnerStop
 from fastworker.worker.backoff import Backoff
 from fastworker.worker.inspecting import log_blocked_loops
+from fastworker.worker.lone_runners import LoneRunners
 from fastworker.worker.out_of_memory import MemoryEvidence
 from fastworker.worker.posts import Post, Posts
 from fastworker.worker.recycling import Wear
@@ -34,7 +35,7 @@ EXIT_GRACE_SECONDS: Final = 1.0
 """From the end of its channel to the end of its process, which may have an orderly exit."""
 
 IDLE_SECONDS: Final = 30.0
-"""A quarantine runner without a job is kept for so long: suspects rarely come alone."""
+"""A runner for one job at a time is kept for so long without any: they rarely come alone."""
 
 RETIRE_SECONDS: Final = 15.0
 """For an idle runner to close what its lifespan hooks have opened."""
@@ -56,7 +57,7 @@ class _Words:
 
 
 class Supervisor:
-    """The runners of one subworker. `keep_runners` and `keep_quarantine` are started once each.
+    """The runners of one subworker. `keep_runners` and `keep_lone_runners` are started once each.
 
     Args:
         on_failed: called with a runner's own words if it cannot run; before any was ready this
@@ -82,7 +83,7 @@ class Supervisor:
         self.alive: dict[int, RunnerHandle] = {}
         """Runners whose process lives, by number; those for jobs that run alone are negative."""
         self._wear: dict[int, Wear] = {}
-        self._settling: dict[int, trio.Event] = {}
+        self._lone_numbers = itertools.count(-1, -1)
         self._memory = MemoryEvidence()
         self._killed = False
         self.ready = trio.Event()
@@ -125,44 +126,46 @@ class Supervisor:
     def _is_over(self, post: Post) -> bool:
         return post.leaving or post.is_replaced or post.stands_by
 
-    async def keep_quarantine(self) -> None:
-        """Start a runner whenever a job that must run alone needs one; for ever.
+    async def keep_lone_runners(self) -> None:
+        """Start a runner whenever a job that runs alone needs one; for ever.
 
         Cancelling it kills those runners.
         """
+        async with trio.open_nursery() as nursery:
+            for group in self._switchboard.lone:
+                nursery.start_soon(self._keep_group, group)
+
+    async def _keep_group(self, group: LoneRunners) -> None:
         backoff = Backoff(self._random)
         async with trio.open_nursery() as nursery:
-            for number in itertools.count(-1, -1):
-                await self._switchboard.quarantine.wait_wanted()
-                settled = self._settling[number] = trio.Event()
-                nursery.start_soon(self._keep_quarantine_runner, number, backoff)
-                # Another one may be wanted only once this one is ready, or has failed.
-                await settled.wait()
+            while True:
+                await group.wait_wanted()
+                number = next(self._lone_numbers)
+                group.begin(number)
+                nursery.start_soon(self._keep_lone_runner, group, number, backoff)
 
-    async def _keep_quarantine_runner(self, number: int, backoff: Backoff) -> None:
+    async def _keep_lone_runner(self, group: LoneRunners, number: int, backoff: Backoff) -> None:
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._retire_when_idle, number)
+                nursery.start_soon(self._retire_when_idle, group, number)
                 how = await self._run_one(number)
                 nursery.cancel_scope.cancel()
         except OSError as error:
             how = f"could not be started: {error}"
-        _log.info("a quarantine runner ended (%s)", how)
-        settled = self._settling.pop(number, None)
-        if settled is not None:
+        _log.info("a %s runner ended (%s)", group.name, how)
+        if number in group.starting:
             await trio.sleep(backoff.next_seconds())
-            settled.set()
+            group.give_up(number)
 
-    async def _retire_when_idle(self, number: int) -> None:
+    async def _retire_when_idle(self, group: LoneRunners, number: int) -> None:
         """Two looks without a job in between: it ends 30 to 60 seconds after its last one."""
-        quarantine = self._switchboard.quarantine
         uses = -1
-        while uses != quarantine.uses(number) or not quarantine.retire(number):
-            uses = quarantine.uses(number)
+        while uses != group.uses(number) or not group.retire(number):
+            uses = group.uses(number)
             await trio.sleep(IDLE_SECONDS)
         runner = self.alive[number]
         runner.send(RunnerStop())
-        await trio.sleep(RETIRE_SECONDS)
+        await trio.sleep(EXIT_GRACE_SECONDS)
         runner.kill()
 
     def kill_all(self) -> None:
@@ -243,8 +246,6 @@ class Supervisor:
                         each.number, each.runner, each.ready, replaces=leave
                     )
         self.ready.set()
-        if number in self._settling:
-            self._settling.pop(number).set()
 
     def _take_failed(self, number: int, sentence: str) -> None:
         post = self._posts.get(number)
@@ -278,7 +279,7 @@ class Supervisor:
         if self._switchboard.draining:
             return
         if post is None:
-            # Of the quarantine: the next one starts when a job needs it.
+            # It is not shared: the next one starts when a job needs it.
             self._switchboard.retire(number)
         elif self._posts.replace(post):
             _log.info("runner %d (pid %d) is being replaced: %s", number, pid, why)

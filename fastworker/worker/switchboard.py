@@ -14,6 +14,7 @@ from typing import Final
 import trio
 
 from fastworker.core.ids import split_ids
+from fastworker.core.records import PROCESS_POOL
 from fastworker.transport.link import Link
 from fastworker.wire.messages import (
     Assign,
@@ -42,8 +43,8 @@ from fastworker.worker.enforcing import Enforcer, Gone
 from fastworker.worker.handbacks import UnconfirmedHandbacks
 from fastworker.worker.held import HeldJob, HeldJobs
 from fastworker.worker.limits import task_limits
+from fastworker.worker.lone_runners import LoneRunners
 from fastworker.worker.outcomes import UnacknowledgedOutcomes, rows_of
-from fastworker.worker.quarantine import Quarantine
 from fastworker.worker.relaying import Relaying
 from fastworker.worker.reports import UnrecordedReports
 from fastworker.worker.runner_handle import RunnerHandle
@@ -63,16 +64,21 @@ class Switchboard:
     """The jobs held, the outcomes owed, and who is there to talk to.
 
     Args:
-        slots: of one runner, by pool.
+        slots: of one runner that is shared, by pool.
+        processes: jobs at once that have a process each.
         clock: monotonic seconds.
     """
 
     def __init__(
-        self, slots: Sequence[int], *, clock: Callable[[], float] = trio.current_time
+        self,
+        slots: Sequence[int],
+        *,
+        processes: int = 1,
+        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self._slots = slots
         self._clock = clock
-        self._held = HeldJobs()
+        self._held = HeldJobs(processes=processes)
         self._outcomes = UnacknowledgedOutcomes()
         self._handbacks = UnconfirmedHandbacks()
         self._reports = UnrecordedReports()
@@ -99,10 +105,15 @@ class Switchboard:
     def pools(self) -> tuple[list[int], list[int]]:
         """Slots, and jobs taken beyond them, by pool; all zero while draining."""
         slots = self._held.slots()
+        ahead = SENT_AHEAD_JOBS * len(self._held.runners)
+        prefetch = [ahead if count else 0 for count in slots]
+        if any(pool == PROCESS_POOL for _, pool, _ in self.tasks):
+            processes = self._held.processes.slots()
+            slots.append(processes)
+            prefetch.append(processes)
         if self.draining:
             return [0] * len(slots), [0] * len(slots)
-        ahead = SENT_AHEAD_JOBS * len(self._held.runners)
-        return slots, [ahead if count else 0 for count in slots]
+        return slots, prefetch
 
     def claims(self) -> tuple[bytes, list[int]]:
         """Ids and tokens of everything whose lease has not demonstrably ended."""
@@ -115,9 +126,9 @@ class Switchboard:
         )
 
     @property
-    def quarantine(self) -> Quarantine:
-        """The jobs that must run alone, and their runners."""
-        return self._held.quarantine
+    def lone(self) -> Sequence[LoneRunners]:
+        """The jobs that run alone, and their runners."""
+        return self._held.lone
 
     def given_to(self, runner: int) -> list[HeldJob]:
         """What this runner has been given and not ended."""
@@ -307,7 +318,7 @@ class Switchboard:
         *,
         replaces: Collection[int] = (),
     ) -> None:
-        """A runner has imported its modules. Those of the quarantine have negative numbers.
+        """A runner has imported its modules. Those with one job at a time have negative numbers.
 
         Args:
             replaces: runners that from now on get nothing more and leave when they are done.
@@ -320,7 +331,7 @@ class Switchboard:
         if self.draining:
             runner.send(RunnerStop())
         elif number < 0:
-            self._held.add_quarantine_runner(number)
+            self._held.add_lone_runner(number)
         else:
             self._held.add_runner(number, self._slots)
         self._announce_capacity()
@@ -393,7 +404,7 @@ class Switchboard:
         begun = bytes([started is None or job.token in started for job in lost])
         self._give_back(lost, reason, detail=detail, started=begun)
         self._relaying.runner_gone(number)
-        self._held.quarantine.look()
+        self._held.look_for_runners()
         self._announce_capacity()
         self._note_change()
         return len(lost)
@@ -461,7 +472,7 @@ class Switchboard:
             return
         for number, assign in self._held.hand_over(now=self._clock()):
             self._tell_runner(number, assign)
-        self._held.quarantine.look()
+        self._held.look_for_runners()
 
     def _tell_runner(self, number: int, message: Message) -> None:
         runner = self._runners.get(number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fastworker.core import handout
@@ -11,7 +13,7 @@ from fastworker.core.commands import (
     SettleCancel,
 )
 from fastworker.core.facts import CancelRequest, Disconnection, Handbacks, Retry
-from fastworker.core.records import JobOptions, JobRow, TaskPriority, TaskStatus
+from fastworker.core.records import PROCESS_POOL, JobOptions, JobRow, TaskPriority, TaskStatus
 from tests.core.harness import (
     LEASE,
     Plane,
@@ -190,6 +192,21 @@ def test_third_death_alone_ends_the_job_and_says_how_the_runner_died() -> None:
     assert row.failure is not None and row.failure.reason == "poison"
     assert "signal 9" in row.failure.message
     assert [(row.outcome, row.error) for row in plane.attempts] == [("runner_died", "signal 9")] * 3
+
+
+def test_every_death_of_a_job_with_a_process_of_its_own_is_one_alone() -> None:
+    plane = Plane()
+    told = registration(ONE, slots=1)
+    in_processes = {task: PROCESS_POOL for task in told.tasks}
+    plane.turn(replace(told, tasks=in_processes, pools=(1, 1, 1), prefetch=(0, 0, 0)))
+    (job,) = assigned(plane.turn(submission(new_ids(1))))
+    for deaths in range(1, 3):
+        (job,) = assigned(plane.turn(runner_death(ONE, [job])))
+        assert job.deaths == deaths
+    (ended,) = only(plane.turn(runner_death(ONE, [job])), AnnounceEnded)
+    (row,) = ended.finishes
+    assert row.status is TaskStatus.DEAD
+    assert row.failure is not None and row.failure.reason == "poison"
 
 
 def test_job_that_had_not_started_in_a_dead_runner_is_not_suspected() -> None:

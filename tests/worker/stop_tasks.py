@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 
 from fastworker import Retry, TimeLimitExceeded, task
@@ -40,3 +42,18 @@ def leaves() -> None:
 def deaf_process(seconds: float) -> str:
     time.sleep(seconds)
     return "slept"
+
+
+@task(run_in="process")
+def process_id() -> int:
+    return os.getpid()
+
+
+@task(run_in="process")
+def crashes() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+@task(run_in="process")
+async def waits_in_a_process() -> None:
+    await asyncio.Event().wait()

@@ -1,9 +1,12 @@
-"""Jobs that must run alone: one after another, in runners that run nothing else.
+"""Runners with one job at a time, and the lines of jobs for them. Pure, but for one event.
 
-A runner died while such a job ran in it, perhaps because of it. It waits here, in lines of its
-own, until no other job is running in quarantine; one that waits for the result of another job is
-not in the way, so that such jobs can wait for each other. Runners of the quarantine are not among
-those whose slots are offered to the control plane, and have negative numbers.
+There are two kinds of such jobs. Those of the *quarantine* ran in a runner that died, perhaps
+because of them: one runs at a time, so that no two are ever suspected of the same death. And those
+whose tasks say ``run_in="process"``: as many as the settings allow.
+
+A job that waits for the result of another one is not in the way of the next, so that such jobs can
+wait for each other. These runners have negative numbers; they are started when a job needs one, and
+kept for the next job for a while.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ MOST_URGENT_FIRST: Final = tuple(sorted(map(int, TaskPriority), reverse=True))
 
 
 @dataclass(slots=True)
-class QuarantineRunner:
+class LoneRunner:
     """A runner for one job at a time."""
 
     job: HeldJob | None = None
@@ -34,12 +37,21 @@ class QuarantineRunner:
     retired: bool = False
 
 
-class Quarantine:
-    """The lines and the runners. Jobs that are no longer held are passed over."""
+class LoneRunners:
+    """The lines and the runners of one kind. Jobs that are no longer held are passed over.
 
-    def __init__(self) -> None:
+    Args:
+        name: for the log.
+        most: jobs at once.
+    """
+
+    def __init__(self, name: str, most: int) -> None:
+        self.name = name
+        self.most = most
+        self.starting: set[int] = set()
+        """Numbers of runners that are not ready yet."""
         self._lines: dict[int, deque[HeldJob]] = {number: deque() for number in MOST_URGENT_FIRST}
-        self.runners: dict[int, QuarantineRunner] = {}
+        self.runners: dict[int, LoneRunner] = {}
         self._queued = 0
         self._wanted = trio.Event()
 
@@ -60,13 +72,37 @@ class Quarantine:
             self._wanted.set()
 
     def _is_wanted(self) -> bool:
-        return self._first() is not None and self._may_start() and self._idle() is None
+        coming = len(self.starting)
+        return (
+            self._first() is not None
+            and self._idle() is None
+            and coming < self._queued
+            and self._at_work() + coming < self.most
+        )
+
+    def begin(self, number: int) -> None:
+        """A runner is being started."""
+        self.starting.add(number)
+
+    def give_up(self, number: int) -> None:
+        """It did not come up: another one may be started."""
+        self.starting.discard(number)
+        self.look()
+
+    def add(self, number: int) -> None:
+        """It is ready."""
+        self.starting.discard(number)
+        self.runners[number] = LoneRunner()
+
+    def slots(self) -> int:
+        """How many of these jobs may be here at once; those that wait for others do not count."""
+        return self.most + sum(max(each.waits, 0) for each in self.runners.values())
 
     def hand_over(self) -> tuple[int, HeldJob] | None:
         """Give the next job to a runner, if one may start now."""
         job = self._first()
         number = self._idle()
-        if job is None or number is None or not self._may_start():
+        if job is None or number is None or self._at_work() >= self.most:
             return None
         self._lines[job.priority].popleft()
         self._queued -= 1
@@ -77,8 +113,10 @@ class Quarantine:
         return number, job
 
     def end(self, number: int) -> None:
-        """The job of this runner is done with."""
-        runner = self.runners[number]
+        """The job of this runner is done with; others are passed over."""
+        runner = self.runners.get(number)
+        if runner is None:
+            return
         runner.job = None
         runner.waits = 0
         runner.uses += 1
@@ -113,8 +151,9 @@ class Quarantine:
                 self._queued -= 1
         return None
 
-    def _may_start(self) -> bool:
-        return all(each.job is None or each.waits > 0 for each in self.runners.values())
+    def _at_work(self) -> int:
+        """Runners with a job that does not just wait for another."""
+        return sum(each.job is not None and each.waits <= 0 for each in self.runners.values())
 
     def _idle(self) -> int | None:
         for number, runner in self.runners.items():
