@@ -116,19 +116,21 @@ class Plainer:
         convert = self.value
         return [value if type(value) in SCALARS else convert(value, depth) for value in values]
 
-    def distinct(self, values: Iterable[object], depth: int) -> list[object]:
-        """Elements of a set: they must still differ, and be hashable, once they are plain.
+    def distinct(self, tag: int, values: Iterable[object], depth: int) -> object:
+        """A set, whose elements must still differ once they are plain; a list if models are in it,
+        which become maps and cannot be elements any more.
 
         In an order of their own: equal sets are equal bytes in every process.
         """
         plain = self.elements(values, depth)
+        ordered = sorted(plain, key=dumps)
         try:
             unique = len(set(plain))
         except (TypeError, RuntimeError):  # RuntimeError: a tag around something unhashable
-            raise Unfit("holds an element that becomes a map or list; send a list") from None
+            return ordered
         if unique != len(plain):
             raise Unfit("holds elements that become equal as plain data; send a list")
-        return sorted(plain, key=dumps)
+        return CBORTag(tag, tuple(ordered))
 
     def mapping(self, value: Mapping[object, object], depth: int) -> dict[object, object]:
         self.enter(len(value), depth)
@@ -171,13 +173,13 @@ def _tuple(walk: Plainer, value: object, depth: int) -> object:
 def _set(walk: Plainer, value: object, depth: int) -> object:
     assert isinstance(value, set)
     walk.enter(len(value), depth)
-    return CBORTag(_TAG_SET, tuple(walk.distinct(value, depth + 1)))
+    return walk.distinct(_TAG_SET, value, depth + 1)
 
 
 def _frozenset(walk: Plainer, value: object, depth: int) -> object:
     assert isinstance(value, frozenset)
     walk.enter(len(value), depth)
-    return CBORTag(TAG_FROZENSET, tuple(walk.distinct(value, depth + 1)))
+    return walk.distinct(TAG_FROZENSET, value, depth + 1)
 
 
 def _mapping(walk: Plainer, value: object, depth: int) -> object:

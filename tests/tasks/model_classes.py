@@ -46,6 +46,12 @@ class Item:
     total: int = field(init=False, default=0)
 
 
+@dataclass(frozen=True)
+class Coin:
+    value: int
+    metal: Colour = Colour.RED
+
+
 class Point(NamedTuple):
     x: int
     item: Item | None = None

@@ -26,6 +26,7 @@ from tests.tasks.model_classes import (
     Address,
     Box,
     Cat,
+    Coin,
     Colour,
     Dog,
     Holder,
@@ -113,6 +114,15 @@ def test_containers_unions_and_generic_classes_come_back() -> None:
 @pytest.mark.parametrize("either", ["text", None, {"name": "x"}, {**vars(ITEM), "more": 1}, {}])
 def test_a_plain_member_of_a_union_stays_plain(either: Any) -> None:
     assert rebuilt(Item | dict[str, Any] | str | None, either) == rebuilt(Any, either)
+
+
+@pytest.mark.parametrize("kind", [set, frozenset])
+def test_a_set_of_models_is_a_set_again(kind: Any) -> None:
+    coins = kind({Coin(1), Coin(2, Colour.BLUE)})
+
+    assert rebuilt(kind[Coin], coins) == coins
+    assert rebuilt(set[frozenset[Coin]], {frozenset(coins)}) == {frozenset(coins)}
+    assert isinstance(rebuilt(Any, coins), list)
 
 
 def test_what_is_defined_by_its_fields_alone_may_be_sent_as_a_dict() -> None:

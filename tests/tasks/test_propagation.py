@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, copy_context
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI, Request, Response
 
 from fastworker import (
     CallerError,
@@ -86,6 +89,30 @@ async def test_every_job_of_a_bulk_has_them(fastworker_client: Client) -> None:
     tasks.request_id.set("r3")
     handles = await fastworker_client.submit_many([call("context-thread"), call("context-trio")])
     assert [seen[0] for seen in await fastworker_client.results(handles)] == ["r3", "r3"]
+
+
+@pytest.mark.anyio
+async def test_what_a_middleware_sets_is_in_the_jobs_of_its_request(
+    fastworker_client: Client,
+) -> None:
+    app = FastAPI()
+
+    @app.middleware("http")
+    async def name_request(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        tasks.request_id.set(request.headers["x-request-id"])
+        return await call_next(request)
+
+    @app.get("/")
+    async def read() -> Any:
+        return await (await tasks.parent.submit()).result(timeout=10)
+
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        for name in ("r5", "r6"):
+            answer = await http.get("/", headers={"x-request-id": name})
+            assert answer.json() == [name, None, "unset"]
 
 
 def test_a_value_that_cannot_travel_is_named() -> None:
