@@ -113,7 +113,7 @@ def place_of(frames: Frames) -> str:
     if not frames:
         return ""
     frame, line = frames[-1]
-    return f"{frame.f_code.co_filename}:{line}"
+    return bounded(f"{frame.f_code.co_filename}:{line}")
 
 
 def bounded(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from types import FrameType
 from typing import Any, Final, NamedTuple
@@ -72,14 +73,17 @@ def stacks_of(
         if with_text and left <= 0:
             text = "left out, since the answer is full; ask for this job alone"
         left -= len(text)
-        rows.append([*Stack(job.token, _kind(job, frames), job.waits, job.started_wall, text)])
+        waits = max(job.waits, 0)
+        rows.append([*Stack(job.token, loop_of(job) or "thread", waits, job.started_wall, text)])
     return rows
 
 
 def executing_jobs() -> dict[int, Frames]:
     """What is on the stacks of all threads, by the token of the job it belongs to."""
     found: dict[int, Frames] = {}
-    for innermost in sys._current_frames().values():
+    for thread, innermost in sys._current_frames().items():
+        if thread == threading.get_ident():
+            continue  # a list of frames that is among its own frames would keep all of them alive
         frames = thread_frames(innermost)
         job = job_of(frames)
         if job is not None:
@@ -133,12 +137,11 @@ def _first_frame(task: object) -> FrameType | None:
     return frame if isinstance(frame, FrameType) else None
 
 
-def _kind(job: Assignment, frames: Frames | None) -> str:
+def loop_of(job: Assignment) -> str:
+    """The name of the event loop it runs on; "" for one in a thread, or that has not got there."""
     if job.trio_task is not None:
         return "trio"
-    if isinstance(job.held, asyncio.Future):
-        return "asyncio"
-    return "thread"
+    return "asyncio" if isinstance(job.held, asyncio.Future) else ""
 
 
 def _text_of(job: Assignment, executing: Frames | None) -> str:

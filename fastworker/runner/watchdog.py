@@ -17,7 +17,7 @@ from fastworker.runner.assignment import Assignment
 from fastworker.runner.attention import PipeAttention
 from fastworker.runner.blocked import LOOK_SECONDS, LoopWatch
 from fastworker.runner.channel import FrameBuffer, framed
-from fastworker.runner.inspection import Jobs, stacks_of
+from fastworker.runner.inspection import Jobs, loop_of, stacks_of
 from fastworker.wire.codec import decode, encode
 from fastworker.wire.messages import AskStacks, Beat, BeatAck, Message, Stacks
 
@@ -148,7 +148,9 @@ class Watchdog:
         late_seconds = 0.0 if self._due is None else now - self._due
         jobs = self._loop_jobs()
         for loop in self._loops:
-            report = loop.look(now, late_seconds, jobs) if jobs else loop.rest()
+            # One that has not got to its loop yet may be on its way to any.
+            own = [job for job in jobs if loop_of(job) in (loop.name, "")]
+            report = loop.look(now, late_seconds, own) if own else loop.rest()
             if report is not None:
                 self._send(report)
         self._due = time.monotonic() + LOOK_SECONDS

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -20,7 +22,6 @@ pytestmark = [pytest.mark.trio, pytest.mark.process]
 
 PATIENCE_SECONDS = 30.0
 SETTINGS = dataclasses.replace(settings(), task_modules=["tests.worker.sample_blocking"])
-LOOPS = ["asyncio", "trio"]
 
 
 def call(token: int, task: str, *args: object, pool: int = ASYNC) -> Assign:
@@ -51,21 +52,20 @@ async def run(runner: RunnerProcess, task: str, *args: object, pool: int = ASYNC
 
 
 @pytest.mark.parametrize(
-    ("task", "kind", "lines"),
+    ("runtime", "task", "lines"),
     [
-        ("await_deep", "asyncio", ["in await_deep", "in _deep", "# the innermost line"]),
-        ("await_generator", "asyncio", ["in await_generator", "in _numbers", "# inside a gen"]),
-        ("await_group", "asyncio", ["in await_group", "task first child:", "task second child:"]),
-        ("await_gather", "asyncio", ["in await_gather", "# the innermost line"]),
-        ("await_trio", "trio", ["in await_trio", "_trio_child:", "# in a child of a nursery"]),
+        ("asyncio", "await_deep", ["in await_deep", "in _deep", "# the innermost line"]),
+        ("asyncio", "await_generator", ["in await_generator", "in _numbers", "# inside a gen"]),
+        ("asyncio", "await_group", ["in await_group", "task first child:", "task second child:"]),
+        ("asyncio", "await_gather", ["in await_gather", "# the innermost line"]),
+        ("trio", "await_trio", ["in await_trio", "_trio_child:", "# in a child of a nursery"]),
+        ("asyncio", "await_trio", ["in await_trio", "_trio_child:", "# in a child of a nursery"]),
     ],
 )
-@pytest.mark.parametrize("runtime", LOOPS)
 async def test_the_stack_of_an_awaiting_job_ends_where_it_waits(
-    runtime: str, task: str, kind: str, lines: list[str]
+    runtime: str, task: str, lines: list[str]
 ) -> None:
-    if kind == "asyncio" and runtime == "trio":
-        pytest.skip("tasks without a runtime run in Trio there")
+    kind = "trio" if task == "await_trio" else "asyncio"
     async with ready_runner(runtime) as runner:
         await run(runner, task)
         answer = await runner.inspect(None, with_stacks=True)
@@ -173,3 +173,28 @@ async def test_a_loop_that_turns_is_not_reported() -> None:
         runner.send(call(2, "sleep_in_thread", 1.2, pool=THREAD))
         with trio.move_on_after(1.5):
             pytest.fail(str(await runner.wait_blocked()))
+
+
+def switches(pid: int) -> int:
+    """How often the threads of a process have gone to sleep so far."""
+    found = 0
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        line = status.read_text().split("\nvoluntary_ctxt_switches:")[1]
+        found += int(line.split()[0])
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts what /proc tells")
+@pytest.mark.parametrize(
+    ("task", "at_most"), [(None, 0), ("sleep_in_thread", 0), ("await_deep", 12)]
+)
+async def test_a_runner_that_has_nothing_to_watch_does_not_wake_up(
+    task: str | None, at_most: int
+) -> None:
+    async with ready_runner() as runner:
+        if task is not None:
+            await run(runner, task, pool=ASYNC if task == "await_deep" else THREAD)
+        await trio.sleep(1.0)  # what it began is over
+        before = switches(runner.pid)
+        await trio.sleep(1.0)
+        assert switches(runner.pid) - before <= at_most
