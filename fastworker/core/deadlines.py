@@ -16,6 +16,10 @@ class Deadlines:
 
     def __init__(self, fact: Submission) -> None:
         self._given = fact.deadlines
+        self.are_none = fact.deadlines is None and all(
+            spec.options.deadline is None for spec in fact.specs
+        )
+        """Whether no job has one, so that nothing is bound."""
         self._made: dict[tuple[int, float], JobOptions] = {}
 
     def bound(

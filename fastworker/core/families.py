@@ -10,14 +10,16 @@ from typing import Final
 
 from fastworker.core.commands import CancelChildren
 from fastworker.core.memory import Draft
-from fastworker.core.records import FamilyRow, JobOptions, JobRow, TaskStatus
+from fastworker.core.records import DEFAULT_OPTIONS, FamilyRow, JobOptions, JobRow, TaskStatus
 
 PARENT_CANCELLED: Final = "the job that submitted it was cancelled"
 
 
 def belongs(options: JobOptions) -> bool:
     """Whether a job with these options has a `FamilyRow` until its end."""
-    return _parent(options) is not None or options.owner is not None
+    return options is not DEFAULT_OPTIONS and (
+        _parent(options) is not None or options.owner is not None
+    )
 
 
 def _parent(options: JobOptions) -> bytes | None:

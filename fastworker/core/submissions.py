@@ -70,9 +70,10 @@ def accept_submission(draft: Draft, fact: Submission, known: Known, now: Now) ->
         if _is_repeat(draft, job_id, known):
             _answer_repeat(draft, answer, index, fact.specs[choice], known)
             continue
-        options, expiry = deadlines.bound(
-            index, fact.specs[choice].options, None if expires_at is None else expires_at[index]
-        )
+        options = fact.specs[choice].options
+        expiry = None if expires_at is None else expires_at[index]
+        if not deadlines.are_none:
+            options, expiry = deadlines.bound(index, options, expiry)
         _accept_new(
             draft,
             lanes[choice],

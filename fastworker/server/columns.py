@@ -181,3 +181,15 @@ def assign_message(
         alone=alone or None,
         checkpoints=[checkpoints.get(job.key) for job, _ in jobs] if checkpoints else None,
     )
+
+
+def age_assignment(message: Assign, seconds: float) -> None:
+    """Take the time that an assignment has waited to be sent from what is left of its jobs'."""
+    message.budget = _aged(message.budget, seconds)
+    message.remaining = _aged(message.remaining, seconds)
+
+
+def _aged(column: Sequence[float | None] | None, seconds: float) -> list[float | None] | None:
+    if column is None:
+        return None
+    return [None if left is None else max(0.0, left - seconds) for left in column]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final, assert_never
 
 from fastworker.core.commands import (
@@ -27,7 +28,7 @@ from fastworker.core.facts import QueuePause
 from fastworker.core.records import FinishRow, JobRow, LaneKey
 from fastworker.errors import InternalError
 from fastworker.server.answers import Origin
-from fastworker.server.columns import assign_message, finished_messages
+from fastworker.server.columns import age_assignment, assign_message, finished_messages
 from fastworker.server.manage import PauseOrigin
 from fastworker.transport.link import Cork, Link
 from fastworker.wire.messages import (
@@ -298,7 +299,9 @@ class ConnectedRoster:
             message = assign_message(
                 jobs, self._lane_key, wall=self._wall(), checkpoints=checkpoints
             )
-            link.send(message, urgent=urgent)
+            is_timed = message.budget is not None or message.remaining is not None
+            age = partial(age_assignment, message) if is_timed else None
+            link.send(message, urgent=urgent, age=age)
 
     def _announce_roster(self) -> None:
         if self.describe is None:

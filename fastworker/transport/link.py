@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol
 
@@ -115,6 +115,8 @@ class Link:
         self._transfers = itertools.count()
         self._sending = False
         self._closed = False
+        self._ageing: dict[int, tuple[float, Callable[[float], None]]] = {}
+        """By identity of messages that wait: since when, and what their age is told to."""
         self.on_overflow: Callable[[], None] | None = None
 
     @property
@@ -122,15 +124,25 @@ class Link:
         """Whether nothing more can be sent."""
         return self._closed
 
-    def send(self, message: Message, *, urgent: bool = False, lazy: bool = False) -> None:
+    def send(
+        self,
+        message: Message,
+        *,
+        urgent: bool = False,
+        lazy: bool = False,
+        age: Callable[[float], None] | None = None,
+    ) -> None:
         """Queue a message; never waits. On a closed link nothing happens.
 
         Args:
             urgent: overtakes everything that is queued and not yet in a frame.
             lazy: nobody waits for it: it goes with the next message, or after `LAZY_SECONDS`.
+            age: called right before the message is put into a frame, with the seconds it waited.
         """
         if self._closed:
             return
+        if age is not None:
+            self._ageing[id(message)] = trio.current_time(), age
         self._eager = self._eager or not lazy
         (self._urgent if urgent else self._outbox).append(message)
         if len(self._outbox) > MAX_OUTBOX_MESSAGES:
@@ -221,7 +233,17 @@ class Link:
         if room > 0:
             batch += self._outbox[:room]
             del self._outbox[:room]
+        if self._ageing:
+            self._tell_ages(batch)
         return list(pack(batch, transfers=self._transfers)) if batch else []
+
+    def _tell_ages(self, batch: Sequence[Message]) -> None:
+        now = trio.current_time()
+        for message in batch:
+            ageing = self._ageing.pop(id(message), None)
+            if ageing is not None:
+                since, tell = ageing
+                tell(now - since)
 
     def shut(self) -> None:
         """End the connection without waiting; its nursery is told through ``on_overflow``."""

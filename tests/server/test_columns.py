@@ -14,7 +14,12 @@ from fastworker.core.records import (
     TaskStatus,
 )
 from fastworker.errors import ProtocolError
-from fastworker.server.columns import MAX_RETRY_DELAY_SECONDS, assign_message, outcomes_fact
+from fastworker.server.columns import (
+    MAX_RETRY_DELAY_SECONDS,
+    age_assignment,
+    assign_message,
+    outcomes_fact,
+)
 from fastworker.wire.messages import Assign, Outcome
 
 SESSION = b"s" * 16
@@ -68,6 +73,14 @@ def test_deadlines_travel_as_seconds_left_and_share_their_spec() -> None:
     assert message.specs == [["add", 1, 0, {"grace": 2.0}], ["add", 1, 0, {}]]
     assert message.which == [0, 0, 1]
     assert assign(leased(3)).remaining is None
+
+
+def test_time_on_the_way_out_is_taken_from_what_is_left() -> None:
+    message = assign(leased(1, options=JobOptions(deadline=5.0)), leased(2))
+    age_assignment(message, 1.5)
+    assert (message.remaining, message.budget) == ([3.5, None], None)
+    age_assignment(message, 60.0)
+    assert message.remaining == [0.0, None]
 
 
 def test_wish_to_repeat_a_failed_attempt_reaches_the_core() -> None:

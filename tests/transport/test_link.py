@@ -44,6 +44,21 @@ async def test_what_waits_leaves_in_one_frame_urgent_first(nursery: trio.Nursery
 
 
 @pytest.mark.trio
+async def test_age_of_a_message_is_told_when_it_leaves(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    link = Link(Sink())
+    ages: list[float] = []
+    link.send(Beat(1), age=ages.append)
+    link.send(Beat(2))
+    await trio.sleep(2.5)
+    assert ages == []
+    nursery.start_soon(link.write_forever)
+    await link.flush(1)
+    assert ages == [2.5]
+
+
+@pytest.mark.trio
 async def test_lazy_message_goes_with_the_next_one(nursery: trio.Nursery) -> None:
     sink = Sink()
     link = Link(sink)
