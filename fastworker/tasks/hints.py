@@ -44,7 +44,7 @@ def _written(thing: Any) -> dict[str, Any]:
 
 def _resolved(thing: Any, annotation: Any) -> Any:
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
-    names = getattr(thing, "__globals__", None)
+    names = getattr(inspect.unwrap(thing), "__globals__", None)
     if names is None:
         names = vars(sys.modules.get(thing.__module__, types.SimpleNamespace()))
     try:

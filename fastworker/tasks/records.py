@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_origin
 
 from fastworker.tasks.hints import hints_of
 from fastworker.tasks.misfits import Misfit, article, kind_name, raised, refuse, step_to
@@ -109,9 +109,14 @@ class Record:
                 field.required,
                 self._read(hints.get(field.key, field.annotation)),
             )
-            for field in self._fields
+            # Literals first: they tell members of a union apart before anything is built.
+            for field in sorted(self._fields, key=lambda one: not _is_literal(hints.get(one.key)))
         ]
         return self._steps
+
+
+def _is_literal(annotation: Any) -> bool:
+    return get_origin(annotation) is Literal
 
 
 class PydanticModel:

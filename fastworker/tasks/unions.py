@@ -7,14 +7,23 @@ models alike fits none: to choose would be to guess, and it may have been the ot
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, get_origin, is_typeddict
+from typing import Any, Final, NamedTuple, TypeAlias, get_origin, is_typeddict
 
 from fastworker.tasks.misfits import Misfit, article, kind_name
 from fastworker.tasks.scalars import scalar_of
 
 Converter: TypeAlias = Callable[[Any], Any]
+
+MAX_TRIES: Final = 1_000_000
+"""Members tried for one value, with all unions inside it. Unions of unions that nothing but the
+innermost value tells apart take twice as many with each level: a second of work is enough."""
+
+
+class Undecided(Misfit):
+    """It cannot be known which member a value is: so the unions around this one cannot, either."""
 
 
 class Member(NamedTuple):
@@ -32,7 +41,7 @@ def union_of(members: Sequence[Member]) -> Converter | None:
     nullable = len(others) < len(members)
     first = others[0].convert
     if len(others) == 1 and first is not None:
-        return partial(_optional, first)
+        return optional(first)
     return _Union(others, nullable=nullable)
 
 
@@ -43,6 +52,16 @@ def optional(convert: Converter) -> Converter:
 
 def _optional(convert: Converter, value: Any) -> Any:
     return None if value is None else convert(value)
+
+
+class _Tries(threading.local):
+    """Counted from the outermost union that is being tried in this thread."""
+
+    depth: int = 0
+    left: int = 0
+
+
+_tries: Final = _Tries()
 
 
 class _Union:
@@ -67,15 +86,12 @@ class _Union:
         if isinstance(value, self._live):
             return value
         is_plain = isinstance(value, self._plain)
-        fits, misfits = _fits(self._models, value)
-        exact = [(one, made) for one, made in fits if _is_exact(one, value)]
-        if exact or is_plain:
-            fits = exact
+        fits, misfits = _fits(self._candidates(value, is_plain=is_plain), value)
         if len(fits) == 1 or (fits and not value):
             return fits[0][1]
         if fits:
             both = " and ".join(inspect.formatannotation(one.annotation) for one, _ in fits)
-            raise Misfit(f"fits {both} alike; give them a Literal field that tells them apart")
+            raise Undecided(f"fits {both} alike; give them a Literal field that tells them apart")
         if is_plain:
             return value
         made_of_text, _ = _fits(self._scalars, value)
@@ -87,22 +103,40 @@ class _Union:
         why = "; ".join(f"'{one.path}' {one.reason}" for one in misfits if one.path)
         raise Misfit(f"is {what} that fits none of {self._names}" + (why and f": {why}"))
 
+    def _candidates(self, value: Any, *, is_plain: bool) -> Sequence[Member]:
+        """The models that may be meant: those whose fields are just these, if there are any."""
+        found = [(one, _is_exact(one, value)) for one in self._models]
+        if is_plain or any(exact for _, exact in found):
+            return [one for one, exact in found if exact is not False]
+        return self._models
+
 
 def _fits(members: Sequence[Member], value: Any) -> tuple[list[tuple[Member, Any]], list[Misfit]]:
     fits: list[tuple[Member, Any]] = []
     misfits: list[Misfit] = []
-    for one in members:
-        assert one.convert is not None
-        try:
-            fits.append((one, one.convert(value)))
-        except Misfit as misfit:
-            misfits.append(misfit)
+    if _tries.depth == 0:
+        _tries.left = MAX_TRIES
+    _tries.depth += 1
+    try:
+        for one in members:
+            _tries.left -= 1
+            if _tries.left < 0:
+                raise Undecided("has unions in unions that only the innermost values tell apart")
+            try:
+                fits.append((one, one.convert(value)))  # type: ignore[misc]
+            except Undecided:
+                raise
+            except Misfit as misfit:
+                misfits.append(misfit)
+    finally:
+        _tries.depth -= 1
     return fits, misfits
 
 
-def _is_exact(member: Member, value: Any) -> bool:
+def _is_exact(member: Member, value: Any) -> bool | None:
+    """Whether a value has all fields of a model and no more; None: the member has no fields."""
     is_exact: Callable[[Any], bool] | None = getattr(member.convert, "is_exact", None)
-    return is_exact is None or is_exact(value)
+    return None if is_exact is None else is_exact(value)
 
 
 def _is_scalar(annotation: Any) -> bool:

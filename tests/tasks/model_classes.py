@@ -119,6 +119,40 @@ class Right:
 
 
 @dataclass
+class Plus:
+    left: Plus | Minus | int
+    right: Plus | Minus | int
+    kind: Literal["plus"] = "plus"
+
+
+@dataclass
+class Minus:
+    left: Plus | Minus | int
+    right: Plus | Minus | int
+    kind: Literal["minus"] = "minus"
+
+
+@dataclass
+class Odd:
+    inner: Odd | Even | Coin
+
+
+@dataclass
+class Even:
+    inner: Odd | Even | Coin
+
+
+class Tree(TypedDict, total=False):
+    left: Tree
+    note: str
+
+
+class Forest(TypedDict, total=False):
+    inside: list[Forest]
+    item: Item
+
+
+@dataclass
 class Spoken:
     kind: Literal["spoken"]
     text: str

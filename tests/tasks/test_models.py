@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastworker import ArgumentError, AsyncTask, Client, Task, TaskError
+from fastworker.tasks import unions
 from fastworker.tasks.misfits import Misfit
 from fastworker.tasks.rebuilding import converter_for
 from fastworker.testing import Runtime
@@ -29,12 +30,16 @@ from tests.tasks.model_classes import (
     Coin,
     Colour,
     Dog,
+    Even,
     Holder,
     Item,
     ItemHolder,
     Left,
     Level,
+    Minus,
     Names,
+    Odd,
+    Plus,
     Point,
     Right,
     Rights,
@@ -185,6 +190,36 @@ def test_two_models_that_look_alike_are_never_taken_for_each_other() -> None:
     for said in (Spoken("spoken", "a"), Written("written", "a")):
         assert rebuilt(Spoken | Written, said) == said
         assert rebuilt(list[Spoken | Written], [said]) == [said]
+
+
+def test_deep_unions_are_decided_or_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    expression: Any = 1
+    for level in range(40):
+        expression = (Plus, Minus)[level % 2](expression, 2)
+    assert rebuilt(Plus | Minus, expression) == expression
+
+    for innermost in ({"value": 1}, {"value": "?", "metal": "gold"}, {}):
+        value: Any = innermost
+        for _ in range(40):
+            value = {"inner": value}
+        monkeypatch.setattr(unions, "MAX_TRIES", 1000)
+        with pytest.raises(Misfit, match=r"alike|tell apart"):
+            rebuilt(Odd | Even, value)
+
+
+def test_a_member_of_a_union_may_be_sent_without_its_defaults() -> None:
+    sent = {"value": 3}
+
+    assert rebuilt(Coin | Colour | None, sent) == Coin(3)
+    assert rebuilt(Coin | list[Colour], sent) == Coin(3)
+    assert rebuilt(Coin | dict[str, int], sent) == sent
+
+
+def test_types_that_name_themselves_are_read() -> None:
+    forest = {"inside": [{"item": ITEM}, {"inside": []}], "item": ITEM}
+
+    assert rebuilt(classes.Forest, forest) == forest
+    assert converter_for(classes.Tree) is None
 
 
 def test_a_task_with_plain_annotations_has_nothing_to_do() -> None:
