@@ -25,6 +25,7 @@
     │   └── JobDead                  its executor was lost, or it is poison, or corrupt
     ├── UnknownJob                   no job has this id
     ├── ResultExpired                the job ended; its result is no longer kept
+    ├── RequestGone                  the web request that a block was bound to has gone
     ├── PeerError                    the other side misbehaved
     │   ├── ProtocolError            bytes that are not a valid message
     │   ├── UnsupportedVersion       no protocol version in common
@@ -224,6 +225,12 @@ class ResultExpired(FastWorkerError):
     """The job ended, and its result is no longer kept."""
 
     code = "result_expired"
+
+
+class RequestGone(FastWorkerError):
+    """The browser has gone whose request a block was bound to; nobody waits for an answer."""
+
+    code = "request_gone"
 
 
 class PeerError(FastWorkerError):

@@ -10,6 +10,7 @@ clock that all clients of the process go by.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ class Transport(Protocol):
 
 TransportOpener: TypeAlias = Callable[[], Awaitable[Transport]]
 JobContext: TypeAlias = Callable[[], "tuple[bytes, int] | None"]
+SecondsLeft: TypeAlias = Callable[[], "float | None"]
 WaitHook: TypeAlias = Callable[[], None]
 
 
@@ -63,6 +65,7 @@ class _Ambient:
     stand_in: StandIn | None = None
     wall: Callable[[], float] = time.time
     job_context: JobContext | None = None
+    seconds_left: SecondsLeft | None = None
     enter_wait: WaitHook | None = None
     leave_wait: WaitHook | None = None
 
@@ -109,17 +112,29 @@ def wall_seconds() -> float:
     return _ambient.wall()
 
 
-def set_job_context(job_context: JobContext | None) -> None:
+def set_job_context(
+    job_context: JobContext | None, seconds_left: SecondsLeft | None = None
+) -> None:
     """``job_context()`` gives (id, lease token) of the job whose code is calling, or None.
 
-    It is called in the context (`contextvars`) of the caller.
+    Both are called in the context (`contextvars`) of the caller.
+
+    Args:
+        seconds_left: gives the time until that job's deadline, or None.
     """
     _ambient.job_context = job_context
+    _ambient.seconds_left = seconds_left
 
 
 def calling_job() -> tuple[bytes, int] | None:
     """The job whose code is calling now: id and lease token."""
     return None if _ambient.job_context is None else _ambient.job_context()
+
+
+def calling_job_seconds() -> float:
+    """The time until the deadline of the job whose code is calling now; infinite if none."""
+    left = None if _ambient.seconds_left is None else _ambient.seconds_left()
+    return math.inf if left is None else left
 
 
 def set_wait_hooks(enter: WaitHook | None, leave: WaitHook | None) -> None:

@@ -9,6 +9,7 @@ import anyio
 
 from fastworker.client.ambient import calling_job
 from fastworker.client.base import ClientBase
+from fastworker.client.bound import Bound, WebRequest, submitted
 from fastworker.client.calls import seconds_of
 from fastworker.client.group_jobs import GroupLimits
 from fastworker.client.results import Watched
@@ -41,8 +42,9 @@ class GroupCalls(ClientBase):
         passed on once they have ended.
 
         Args:
-            deadline: seconds or a timedelta for the whole block; it then ends as inside
-                `anyio.fail_after`: jobs are cancelled, and `TimeoutError` is raised.
+            deadline: seconds or a timedelta for the whole block, which then ends as inside
+                `anyio.fail_after`: jobs are cancelled, and `TimeoutError` is raised. The jobs know
+                it, and that of the caller's own cancel scopes, and so do the jobs they start.
             grace: seconds or a timedelta that cancelled code has to unwind.
             owned: seconds or a timedelta: the control plane cancels the jobs when this client has
                 been gone for so long; None: their life is not tied to the client's.
@@ -57,6 +59,27 @@ class GroupCalls(ClientBase):
         )
         return TaskGroup(cast("Client", self), limits)
 
+    def bound_to(self, request: WebRequest) -> Bound:
+        """Tie work to the life of a web request::
+
+            async with client.bound_to(request):
+                return await (await summarise.submit(text)).result()
+
+        When the browser goes away the block is cancelled, and so are all jobs submitted inside,
+        by whatever call; `RequestGone` is raised. They are cancelled, too, if the block ends with
+        another error, and if the application is gone for 30 seconds. Jobs submitted outside go on,
+        and so do those of a block that has ended well. The request's body is read first.
+
+        Args:
+            request: Starlette's or FastAPI's, or one like it.
+
+        Raises:
+            InvalidOption: not a request.
+            RequestGone: on leaving the block: the browser has gone.
+        """
+        self._usable()
+        return Bound(request, lambda: self._connection)
+
     def _prepare(
         self, jobs: Jobs, *, watch: bool, grouped: bool = False
     ) -> tuple[Submission, list[Watched]]:
@@ -69,7 +92,7 @@ class GroupCalls(ClientBase):
     def _submission(self, jobs: Jobs, *, watch: bool, grouped: bool) -> Submission:
         """Jobs on their way, in the name of the job whose code is calling."""
         return Submission(
-            jobs,
+            submitted(jobs),
             deadline=anyio.current_time() + self._submit_seconds,
             watch=watch,
             grouped=grouped,

@@ -28,7 +28,7 @@ class GroupHandle(TaskHandle[R]):
     """One job of a task group. Inside the block its result can be waited for; after it, ``value``
     is there."""
 
-    __slots__ = ("_cancel_called", "_error", "_on_end", "_posted")
+    __slots__ = ("_cancel_called", "_error", "_on_end", "_own_deadline", "_posted")
 
     def __init__(
         self,
@@ -43,6 +43,8 @@ class GroupHandle(TaskHandle[R]):
         """Its submission, until that is accepted or has failed."""
         self._error: Exception | None = None
         self._cancel_called = False
+        self._own_deadline = False
+        """Whether it was given one that is earlier than its group's."""
 
     @property
     def value(self) -> R:
@@ -115,6 +117,14 @@ class GroupHandle(TaskHandle[R]):
     def _was_cancelled(self) -> bool:
         ending = self._watched.ending
         return ending is not None and ending.status is TaskStatus.CANCELLED
+
+    @property
+    def _is_past_deadline(self) -> bool:
+        ending = self._watched.ending
+        if ending is None:
+            return False
+        reason = None if ending.failure is None else ending.failure.reason
+        return ending.status is TaskStatus.EXPIRED or reason == "deadline"
 
     def _accept(self, watched: Watched) -> None:
         self.deduplicated = watched.id != self._watched.id

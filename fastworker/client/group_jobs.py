@@ -10,25 +10,26 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anyio
 
+from fastworker.client.bound import cancels, owned_jobs
 from fastworker.client.calls import MAX_GROUP_BYTES, MAX_GROUP_JOBS
 from fastworker.client.connection import Connection
 from fastworker.client.group_handles import GroupHandle, Posted
 from fastworker.client.submissions import Jobs
 from fastworker.core.ids import id_bytes
-from fastworker.errors import ControlPlaneUnavailable, FastWorkerError, Indeterminate
-from fastworker.wire.messages import Cancel, Message
+from fastworker.errors import (
+    ControlPlaneUnavailable,
+    FastWorkerError,
+    Indeterminate,
+    TaskError,
+)
 
 if TYPE_CHECKING:
     from fastworker.client.client import Client
-
-IDS_PER_CANCEL: Final = 1_000
-"""As many jobs as one submission holds."""
 
 UNOWNED_SECONDS: Final = 30.0
 """How long the end of a cancelled group is waited for without a connection, if nobody cancels its
@@ -44,6 +45,10 @@ class GroupLimits(NamedTuple):
     """For code to unwind once it is cancelled."""
     owned: float | None
     """The control plane cancels the jobs once the client has been gone for so long; None: never."""
+
+
+LATE_SECONDS: Final = 1.0
+"""A job that runs into the group's deadline may say so a little before the caller's clock does."""
 
 
 class GroupJobs:
@@ -70,10 +75,14 @@ class GroupJobs:
         self._unsent: deque[Posted] = deque()
         """What the outbox has no room for."""
         self._to_cancel: list[bytes] = []
-        self._cancelled: set[bytes] = set()
+        self._excused: set[bytes] = set()
         self._quiet = anyio.Event()
         self._reason = ""
         self.cancel_called = False
+        self.is_late = False
+        """Whether a job has run into the group's deadline, which is no failure of its own."""
+        self.deadline = math.inf
+        """Of the block, in monotonic seconds: it is that of the jobs, too."""
         self.errors: list[BaseException] = []
         """Failures, in the order they were heard of."""
 
@@ -87,12 +96,17 @@ class GroupJobs:
     def submit(self, jobs: Jobs, *, grouped: bool) -> list[GroupHandle[Any]]:
         """Hand in a submission, at once or as soon as the outbox has room."""
         if self._limits.owned is not None:
-            jobs = _owned(jobs, self._limits.owned)
+            jobs = owned_jobs(jobs, self._limits.owned)
+        deadlines = jobs.deadlines
+        if self.deadline < math.inf:
+            jobs = _until(jobs, self.deadline)
         submission = self._client._submission(jobs, watch=True, grouped=grouped)
         handles = [
             GroupHandle[Any](self._client, job_id, models, self.ended)
             for job_id, models in zip(jobs.ids, jobs.models or repeat(None), strict=False)
         ]
+        for handle, own in zip(handles, deadlines or (), strict=False):
+            handle._own_deadline = own is not None and own < self.deadline
         posted = Posted(submission, handles)
         if self.cancel_called:
             posted.fail(None, self._reason)
@@ -159,14 +173,28 @@ class GroupJobs:
         if error is None:
             return
         if handle._was_cancelled and (self.cancel_called or handle._cancel_called):
-            self._cancelled.add(handle._watched.id)
-            return
-        self.errors.append(error)
-        self._on_failure(f"job {handle.id} of its task group failed")
+            self._excused.add(handle._watched.id)
+        elif self._is_late(handle, error):
+            self.is_late = True
+            self._excused.add(handle._watched.id)
+        else:
+            self.errors.append(error)
+            self._on_failure(f"job {handle.id} of its task group failed")
 
-    def is_cancelled_here(self, task_id: str | None) -> bool:
-        """Whether a job was cancelled by this group, which is no failure."""
-        return task_id is not None and id_bytes(task_id) in self._cancelled
+    def _is_late(self, handle: GroupHandle[Any], error: Exception) -> bool:
+        return (
+            handle._is_past_deadline
+            and not handle._own_deadline
+            and anyio.current_time() >= self.deadline - LATE_SECONDS
+        )
+
+    def is_counted(self, error: BaseException) -> bool:
+        """Whether it says what is known of one of the jobs: its failure, or that it was stopped
+        with the group, which is none."""
+        if any(error is one for one in self.errors):
+            return True
+        job = error.task_id if isinstance(error, TaskError) else None
+        return job is not None and id_bytes(job) in self._excused
 
     def _forget(self, handle: GroupHandle[Any]) -> None:
         self._open.pop(handle, None)
@@ -195,7 +223,7 @@ class GroupJobs:
                 self._client._connection.give_up(posted.submission, posted.watched)
             posted.fail(None, self._reason)
             for handle in posted.handles:
-                self._cancelled.add(handle._watched.id)
+                self._excused.add(handle._watched.id)
                 self._forget(handle)
 
     def _cancel_accepted(self, handles: Iterable[GroupHandle[Any]]) -> None:
@@ -214,12 +242,8 @@ class GroupJobs:
         connection = self._client._connection
         ids, self._to_cancel = self._to_cancel, []
         if connection is not None and connection.is_usable:
-            for part in _parts_of(ids):
-                connection.post_request(self._cancel_message(part))
-
-    def _cancel_message(self, ids: list[bytes]) -> Callable[[int], Message]:
-        packed, grace = b"".join(ids), self._limits.grace
-        return lambda number: Cancel(number, packed, self._reason, grace)
+            for build in cancels(ids, self._reason, grace=self._limits.grace):
+                connection.post_request(build)
 
     # --- the end ---------------------------------------------------------------------------
 
@@ -279,17 +303,8 @@ def _cut(jobs: Jobs, first: int, end: int) -> Jobs:
     )
 
 
-def _owned(jobs: Jobs, seconds: float) -> Jobs:
-    """The same, to be cancelled when their client has been gone for so long."""
-    specs = [
-        spec
-        if spec.options.owned is not None
-        else spec._replace(options=replace(spec.options, owned=seconds))
-        for spec in jobs.specs
-    ]
-    return jobs._replace(specs=specs)
-
-
-def _parts_of(ids: list[bytes]) -> Iterator[list[bytes]]:
-    for first in range(0, len(ids), IDS_PER_CANCEL):
-        yield ids[first : first + IDS_PER_CANCEL]
+def _until(jobs: Jobs, deadline: float) -> Jobs:
+    """The same, with no deadline later than this one."""
+    given = jobs.deadlines or [None] * len(jobs.ids)
+    latest = [deadline if own is None else min(own, deadline) for own in given]
+    return jobs._replace(deadlines=list(latest))

@@ -9,21 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, overload
 
 import anyio
 
-from fastworker.client.ambient import waiting_for_results
+from fastworker.client.ambient import calling_job_seconds, waiting_for_results
 from fastworker.client.calls import Call, TaskLike, check_options, chosen, job_of, jobs_of_one_task
 from fastworker.client.connection import Connection
 from fastworker.client.event_loop import in_trio
 from fastworker.client.group_handles import GroupHandle
 from fastworker.client.group_jobs import GroupJobs, GroupLimits, in_parts
-from fastworker.errors import CallerError, JobCancelled
+from fastworker.client.local_group import LocalGroup
+from fastworker.errors import CallerError
 from fastworker.tasks import AsyncTask, Task, TaskDefinition
 
 if TYPE_CHECKING:
     from fastworker.client.client import Client
+
+CLOCK_SECONDS: Final = 0.001
+"""What a clock that is read twice may differ by."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,8 +39,9 @@ class TaskGroup:
     def __init__(self, client: Client, limits: GroupLimits) -> None:
         self._client = client
         self._limits = limits
-        self._local = anyio.create_task_group()
+        self._local = LocalGroup()
         self._entered = False
+        self._timed_out = False
         self._closed = False
         self._jobs = GroupJobs(
             client, limits, on_failure=self._cancel_all, start_feeding=self._start_feeding
@@ -130,7 +135,7 @@ class TaskGroup:
 
     def _cancel_all(self, reason: str) -> None:
         if self._entered:
-            self._local.cancel_scope.cancel()
+            self._local.scope.cancel()
         self._jobs.cancel(reason)
 
     # --- the block -------------------------------------------------------------------------
@@ -139,10 +144,13 @@ class TaskGroup:
         if self._entered:
             raise CallerError("a task group is entered once; make another with client.task_group()")
         self._client._usable()
-        await self._local.__aenter__()
+        await self._local.enter()
         self._entered = True
         if self._limits.deadline is not None:
-            self._local.cancel_scope.deadline = anyio.current_time() + self._limits.deadline
+            self._local.scope.deadline = anyio.current_time() + self._limits.deadline
+        self._jobs.deadline = min(
+            anyio.current_effective_deadline(), anyio.current_time() + calling_job_seconds()
+        )
         return self
 
     async def __aexit__(
@@ -152,21 +160,34 @@ class TaskGroup:
         traceback: TracebackType | None,
     ) -> bool:
         if error is not None:
-            self._jobs.cancel(_why(error))
+            self._stop(error)
         with waiting_for_results():
             interruption = await self._wait_ended()
         self._closed = True
-        rest = await self._leave_local(interruption if error is None else error)
-        errors = self._all_errors(rest)
+        rest = await self._local.leave(interruption if error is None else error)
+        cancelled = [one for one in rest if isinstance(one, anyio.get_cancelled_exc_class())]
+        errors = [*self._jobs.errors, *self._own_errors(rest)]
         if errors:
-            raise BaseExceptionGroup("errors in a task group", errors) from None
-        if isinstance(rest, anyio.get_cancelled_exc_class()):
-            if rest is error:
+            # In asyncio a group of errors cannot hold a cancellation; in Trio it must.
+            raise BaseExceptionGroup(
+                "errors in a task group", [*errors, *cancelled] if in_trio() else errors
+            ) from None
+        if cancelled:
+            if cancelled[0] is error:
                 return False
-            raise rest
-        if rest is None:
-            self._check_deadline()
+            raise cancelled[0]
+        if self._timed_out or self._jobs.is_late:
+            raise TimeoutError("the deadline of the task group has passed; its jobs were cancelled")
         return True
+
+    def _stop(self, error: BaseException) -> None:
+        """The block has ended with an error, or its end was interrupted: the jobs end too."""
+        if not isinstance(error, anyio.get_cancelled_exc_class()):
+            self._jobs.cancel(f"the block of its task group failed: {type(error).__name__}")
+        else:
+            if not self._jobs.cancel_called:
+                self._timed_out = self._local.scope.deadline <= anyio.current_time()
+            self._jobs.cancel("the block of its task group was cancelled")
 
     async def _wait_ended(self) -> BaseException | None:
         """Wait until all jobs have ended, whatever comes.
@@ -179,48 +200,23 @@ class TaskGroup:
             try:
                 with anyio.CancelScope(shield=self._jobs.cancel_called):
                     await self._jobs.wait_quiet()
+                    if self._jobs.is_late:
+                        # Our own clock has the last word: a scope around us may be what is due.
+                        await anyio.sleep_until(self._jobs.deadline + CLOCK_SECONDS)
             except anyio.get_cancelled_exc_class() as error:
                 # asyncio's own cancellations pass through shields: the first is passed on.
                 interruption = error if interruption is None else interruption
-                self._jobs.cancel(_why(error))
+                self._stop(error)
         return interruption
 
-    async def _leave_local(self, error: BaseException | None) -> BaseException | None:
-        """Close what is held here; gives what is left of an error that this block has not asked
-        for itself."""
-        try:
-            if error is None:
-                await self._local.__aexit__(None, None, None)
-                return None
-            taken = await self._local.__aexit__(type(error), error, error.__traceback__)
-        except BaseException as rest:
-            return rest
-        return None if taken else error
-
-    def _all_errors(self, rest: BaseException | None) -> list[BaseException]:
-        """What the group fails with: its jobs' errors, and the block's that are not those."""
-        errors = list(self._jobs.errors)
-        if rest is None:
-            return errors
-        if isinstance(rest, anyio.get_cancelled_exc_class()):
-            # In asyncio a group of errors cannot hold a cancellation; in Trio it must.
-            return [*errors, rest] if errors and in_trio() else errors
-        own = rest.exceptions if isinstance(rest, BaseExceptionGroup) else (rest,)
-        for error in own:
-            cancelled = isinstance(error, JobCancelled) and self._jobs.is_cancelled_here(
-                error.task_id
-            )
-            if not cancelled and not any(error is one for one in errors):
-                errors.append(error)
-        return errors
-
-    def _check_deadline(self) -> None:
-        scope = self._local.cancel_scope
-        if scope.cancelled_caught and scope.deadline <= anyio.current_time():
-            raise TimeoutError(
-                f"the task group's deadline of {self._limits.deadline:g} s has passed; its jobs "
-                "were cancelled"
-            )
+    def _own_errors(self, rest: tuple[BaseException, ...]) -> list[BaseException]:
+        """The block's own errors, without those that are its jobs' and have been counted."""
+        cancelled = anyio.get_cancelled_exc_class()
+        return [
+            error
+            for error in rest
+            if not isinstance(error, cancelled) and not self._jobs.is_counted(error)
+        ]
 
 
 class GroupOptions:
@@ -252,9 +248,3 @@ class GroupOptions:
     ) -> list[GroupHandle[Any]]:
         """As `TaskGroup.start_many`."""
         return self._group._start_many(task, args, self._given)
-
-
-def _why(error: BaseException) -> str:
-    if isinstance(error, anyio.get_cancelled_exc_class()):
-        return "the block of its task group was cancelled"
-    return f"the block of its task group failed: {type(error).__name__}"

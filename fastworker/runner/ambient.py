@@ -18,7 +18,7 @@ import anyio.lowlevel
 import sniffio
 
 from fastworker.client import ambient
-from fastworker.runner.context import current_job, current_lease
+from fastworker.runner.context import current_job, current_lease, seconds_left
 from fastworker.runner.service import RunnerService
 from fastworker.wire.messages import Relay
 
@@ -206,5 +206,5 @@ def serve_clients(service: RunnerService, relays: Relays) -> None:
             service.reclaim_slot(assignment)
 
     ambient.set_transport_opener(relays.open)
-    ambient.set_job_context(current_lease)
+    ambient.set_job_context(current_lease, seconds_left)
     ambient.set_wait_hooks(enter_wait, leave_wait)

@@ -19,6 +19,13 @@ def current_lease() -> tuple[bytes, int] | None:
     return None if assignment is None else (assignment.id, assignment.token)
 
 
+def seconds_left() -> float | None:
+    """Until the deadline of the running job; None: it has none."""
+    assignment = current_job.get()
+    limits = None if assignment is None else assignment.limits
+    return None if limits is None else limits.seconds_left()
+
+
 def check_cancelled() -> None:
     """Raise if this job is to stop; for the code of ``def`` tasks, every now and then.
 

@@ -224,7 +224,7 @@ class RunnerService:
             limit = None if budget is None else now + budget
             job = Assignment(job_id, token, route, priority, payload, attempt, limit, failures)
             if remaining is not None:
-                job.limits = Limits(limits and limits.timeout, now + remaining)
+                job.limits = Limits(limits and limits.timeout, now + remaining, self._monotonic)
             elif limits is not None:
                 job.limits = limits
             job.streamed, job.context = streamed, context

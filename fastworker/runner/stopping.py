@@ -5,6 +5,8 @@ Whoever was first is right: code that unwinds does so for one reason.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -41,11 +43,16 @@ class Stop:
 class Limits(NamedTuple):
     """How long an attempt may run; most have none.
 
-    ``timeout``: seconds from its start. ``deadline``: monotonic seconds.
+    ``timeout``: seconds from its start. ``deadline``: monotonic seconds, by ``clock``.
     """
 
     timeout: float | None = None
     deadline: float | None = None
+    clock: Callable[[], float] = time.monotonic
+
+    def seconds_left(self) -> float | None:
+        """Until its deadline; None: it has none."""
+        return None if self.deadline is None else self.deadline - self.clock()
 
 
 def limits_of(timeout: object) -> Limits | None:

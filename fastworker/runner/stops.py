@@ -140,6 +140,13 @@ def tell_to_stop(assignment: Assignment, stop: Stop) -> None:
             assignment.cancel(assignment)
 
 
+def note_limit(assignment: Assignment) -> None:
+    """Its own cancel scope has noticed that it has run into its deadline."""
+    limits = assignment.limits
+    if assignment.stop is None and limits is not None:
+        assignment.stop = past_deadline(*_names(assignment), limits.clock() - assignment.started)
+
+
 def _limit_passed(assignment: Assignment, now: float) -> Stop:
     limits = assignment.limits
     assert limits is not None

@@ -18,6 +18,7 @@ from fastworker.runner.handover import Handover
 from fastworker.runner.lifespans import serve_within
 from fastworker.runner.reactor import Finish, WireUp
 from fastworker.runner.runtimes import asyncio_in_trio
+from fastworker.runner.stops import note_limit
 from fastworker.runner.watchdog import end_broken, start_loop_thread
 from fastworker.tasks.lifespans import Lifespan
 
@@ -91,6 +92,9 @@ class TrioStarter:
 
     async def _run(self, assignment: Assignment) -> None:
         scope = trio.CancelScope()
+        left = None if assignment.limits is None else assignment.limits.seconds_left()
+        if left is not None:  # scopes in the code, and task groups, go by it
+            scope.deadline = trio.current_time() + left
         assignment.held = scope
         assignment.trio_task = trio.lowlevel.current_task()
         assignment.cancel = self._cancel
@@ -105,9 +109,11 @@ class TrioStarter:
             # What came along with the cancellation; its own failures have become endings.
             if not scope.cancel_called or is_outer_cancellation(error):
                 raise
+            note_limit(assignment)
             ending = failed(assignment, error)
         else:
             if scope.cancelled_caught:
+                note_limit(assignment)
                 ending = unwound(assignment)
         self._finish(assignment, ending)
 

@@ -18,7 +18,7 @@ from fastworker.client.ambient import set_job_context, set_transport_opener, set
 from fastworker.errors import CallerError, InternalError
 from fastworker.runner.ambient import RelayedTransport, Relays
 from fastworker.runner.board import Board
-from fastworker.runner.context import current_job, current_lease
+from fastworker.runner.context import current_job, current_lease, seconds_left
 from fastworker.runner.inspection import Jobs, stacks_of
 from fastworker.runner.lifespans import serve_within
 from fastworker.runner.service import RunnerService
@@ -267,7 +267,7 @@ def _serving_clients(service: RunnerService, relays: Relays) -> Iterator[None]:
     """Clients inside jobs may use this runner, too; after the last one there are none."""
     _serving.append((service, relays))
     set_transport_opener(_open_transport, jobs_only=True)
-    set_job_context(current_lease)
+    set_job_context(current_lease, seconds_left)
     set_wait_hooks(_enter_wait, _leave_wait)
     try:
         yield

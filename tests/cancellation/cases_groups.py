@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
+
 from fastworker import CancelOutcome, GroupHandle
 from tests.cancellation.cases_submitting import GROUP, HOUR, group, mark
 from tests.cancellation.sample_tasks import note
@@ -43,6 +45,22 @@ async def cancel_inside(stage: Stage, one: str) -> Any:
         return await handle.cancel()
 
 
+class Browser:
+    """Of a request that ends only when its answer is there."""
+
+    async def receive(self) -> dict[str, str]:
+        await anyio.sleep_forever()
+        return {}
+
+    async def is_disconnected(self) -> bool:
+        return False
+
+
+async def bound_to_a_request(stage: Stage, one: str) -> int:
+    async with stage.client.bound_to(Browser()):
+        return int(await (await stage.client.submit(note, one)).result())
+
+
 async def is_one(stage: Stage, prepared: str, answer: int) -> None:
     stage.must_start.add(prepared)
     assert answer == 1
@@ -58,6 +76,13 @@ async def was_cancelled(stage: Stage, prepared: Any, answer: Any) -> None:
 
 
 CASES = [
+    Case(
+        ("client.Bound.__aenter__", "client.Bound.__aexit__"),
+        bound_to_a_request,
+        mark,
+        is_one,
+        name="Client.bound_to",
+    ),
     Case(
         ("TaskGroup.__aenter__", "TaskGroup.__aexit__"),
         whole_block,

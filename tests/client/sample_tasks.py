@@ -106,7 +106,15 @@ async def total(depth: int) -> int:
     return child.value + 1
 
 
-@task(name="group-limit")
+@task(name="group-seconds-left")
 async def seconds_left() -> float:
-    """What the code's own cancel scopes leave."""
+    """What the cancel scopes around this code leave."""
     return anyio.current_effective_deadline() - anyio.current_time()
+
+
+@task(name="group-seconds-left-below")
+async def seconds_left_below() -> float:
+    """What they leave to a job of this job."""
+    async with current_client().task_group() as tg:
+        child = tg.start_soon(seconds_left)
+    return child.value

@@ -263,7 +263,7 @@ async def test_a_shielded_block_goes_on_until_its_shield_ends(
     with trio.move_on_after(5) as scope:
         async with client.task_group() as tg:
             with trio.CancelScope(shield=True):
-                job = tg.start_soon(sleep, "inside", 10)
+                job = tg.start_soon(sleep, "inside", 3)
                 await trio.sleep(20)
             assert job.value == "inside"
             await trio.sleep_forever()
@@ -447,7 +447,7 @@ async def test_a_cancelled_group_leaves_no_garbage(client: Client, autojump_cloc
 async def test_the_deadline_of_a_group_is_fail_after(client: Client, autojump_clock: Clock) -> None:
     """test_basic_timeout: the time is up for the block and its children, and that is an error."""
     started = trio.current_time()
-    with pytest.raises(TimeoutError, match="deadline of 5 s"):
+    with pytest.raises(TimeoutError, match="deadline of the task group"):
         async with client.task_group(deadline=5) as tg:
             tg.start_soon(sleep, "job")
     assert trio.current_time() - started == pytest.approx(5, abs=1)
