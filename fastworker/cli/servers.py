@@ -17,7 +17,7 @@ from fastworker.errors import InvalidOption
 
 _RUNNER = (
     *("task_modules", "concurrency", "threads", "processes", "async_runtime", "drain_seconds"),
-    *("task_processes", "max_jobs_per_runner", "max_runner_memory", "tags"),
+    *("task_processes", "max_jobs_per_runner", "max_runner_memory", "tags", "reload"),
 )
 _LOGS = ("log_level", "log_format")
 _LISTEN = ("base_address", "discovery_address", "advertise")
@@ -68,11 +68,6 @@ def dev(
 ) -> None:
     """Run both at once, and forget all at the end."""
     _refuse_windows("a control plane")
-    if resolved.settings.reload:
-        raise InvalidOption(
-            f"reload ({resolved.origins['reload']}) is not available in this version; "
-            "stop and start again to load changed tasks"
-        )
     settings = resolved.settings
     if modules:
         from fastworker.config import resolve

@@ -104,6 +104,7 @@ def control_plane_settings(
         max_jobs_per_runner=settings.max_jobs_per_runner or None,
         max_runner_bytes=settings.max_runner_memory or None,
         tags=settings.tags,
+        reload=_checked_reload(settings.reload),
         async_runtime=settings.async_runtime,
         log_level=settings.log_level,
         log_format=settings.log_format,
@@ -192,6 +193,7 @@ def subworker_settings(settings: Settings, environ: Mapping[str, str]) -> Subwor
         max_jobs_per_runner=settings.max_jobs_per_runner or None,
         max_runner_bytes=settings.max_runner_memory or None,
         tags=settings.tags,
+        reload=_checked_reload(settings.reload),
         async_runtime=settings.async_runtime,
         drain_seconds=settings.drain_seconds,
         log_level=settings.log_level,
@@ -202,6 +204,15 @@ def subworker_settings(settings: Settings, environ: Mapping[str, str]) -> Subwor
 def _runner_count(processes: int | str) -> int:
     """How many runners that is; ``auto`` means one for each processor."""
     return processes if isinstance(processes, int) else min(available_processors(), MAX_RUNNERS)
+
+
+def _checked_reload(reload: bool) -> bool:
+    """Whether to reload; `InvalidOption` if that cannot be done here."""
+    if reload:
+        from fastworker.worker.reloading import check_reload_possible
+
+        check_reload_possible()
+    return reload
 
 
 def _default_label() -> str:

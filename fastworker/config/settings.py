@@ -249,7 +249,8 @@ class Settings:
         ),
     )
     reload: bool = field(
-        default=False, metadata=_about(Switch(), "start again when a file changes", flag=False)
+        default=False,
+        metadata=_about(Switch(), "start runners anew when the code of tasks changes"),
     )
     tls_cert: Path | None = field(
         default=None, metadata=_about(FilePath("a file"), "TLS certificate (PEM)", "FILE")

@@ -134,6 +134,7 @@ class LocalWorker:
             "max_jobs_per_runner": settings.max_jobs_per_runner,
             "max_runner_bytes": settings.max_runner_bytes,
             "tags": list(settings.tags),
+            "reload": settings.reload,
             "async_runtime": settings.async_runtime,
             "drain_seconds": settings.drain_seconds,
             "log_level": settings.log_level,

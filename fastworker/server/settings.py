@@ -50,6 +50,7 @@ class ControlPlaneSettings:
     max_jobs_per_runner: int | None = None
     max_runner_bytes: int | None = None
     tags: tuple[str, ...] = ()
+    reload: bool = False
     async_runtime: str = "asyncio"
     log_level: str = "info"
     log_format: str = "text"

@@ -38,6 +38,7 @@ def main() -> int:
         max_jobs_per_runner=told["max_jobs_per_runner"],
         max_runner_bytes=told["max_runner_bytes"],
         tags=tuple(told["tags"]),
+        reload=told["reload"],
         async_runtime=told["async_runtime"],
         drain_seconds=told["drain_seconds"],
         local=True,

@@ -216,8 +216,11 @@ def runner_command(
     module: str = RUNNER_MODULE,
 ) -> list[str]:
     """How a runner is started: all it knows comes from here, nothing from the environment."""
+    # Two changes within a second leave compiled code that looks up to date and is not.
+    unwritten = ["-B"] if settings.reload else []
     return [
         sys.executable,
+        *unwritten,
         "-m",
         module,
         f"--data-fd={data_fd}",

@@ -28,6 +28,7 @@ class SubworkerSettings:
         async_runtime: ``"asyncio"`` or ``"trio"``: where ``async def`` tasks run by default.
         drain_seconds: how long running jobs may go on after the first signal.
         local: the control plane's own subworker.
+        reload: start runners anew when the task code changes.
         log_level, log_format: for the runners.
     """
 
@@ -46,6 +47,7 @@ class SubworkerSettings:
     async_runtime: str = "asyncio"
     drain_seconds: float = 25.0
     local: bool = False
+    reload: bool = False
     log_level: str = "info"
     log_format: str = "text"
 

@@ -26,6 +26,7 @@ from fastworker.wire.addresses import Address
 from fastworker.wire.messages import Welcome
 from fastworker.worker.connection import Connection, Dial
 from fastworker.worker.inspecting import Inspector
+from fastworker.worker.reloading import Reloader
 from fastworker.worker.runner_handle import OpenRunner
 from fastworker.worker.runner_process import open_runner_process
 from fastworker.worker.settings import SubworkerSettings
@@ -156,6 +157,9 @@ class Subworker:
                 nursery.start_soon(self._switchboard.send_outcomes_forever)
                 nursery.start_soon(self._switchboard.hand_over_forever)
                 nursery.start_soon(self._switchboard.enforcer.enforce_forever)
+                if self._settings.reload:
+                    reloader = Reloader(self._settings.task_modules, self._supervisor.reload)
+                    nursery.start_soon(reloader.serve_forever)
                 nursery.start_soon(self._supervisor.keep_runners)
                 nursery.start_soon(self._supervisor.keep_lone_runners)
                 nursery.start_soon(self._connection.watch_leases_forever)

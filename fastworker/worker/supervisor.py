@@ -44,6 +44,8 @@ RESTART_SECONDS: Final = 1.0
 """The longest pause before a runner that died is followed by the next: within two seconds its jobs
 must be on their way again, and a module that cannot be imported must not cost a processor."""
 
+OLD_GOES_ON: Final = "the runners with the code before go on until the next change"
+
 _log = logging.getLogger("fastworker.worker")
 
 
@@ -112,6 +114,10 @@ class Supervisor:
                 how = f"could not be started: {error}"
             if self._switchboard.draining:
                 return
+            if post.stands_by:
+                _log.error(
+                    "the changed code does not run: a runner ended (%s); %s", how, OLD_GOES_ON
+                )
             if self._is_over(post):
                 _log.info("runner %d ended (%s)", number, how)
                 break
@@ -238,6 +244,7 @@ class Supervisor:
         if post is None:
             self._switchboard.runner_ready(number, runner, message)
         else:
+            is_reload = post.stands_by
             change = self._posts.note_ready(post, message)
             leave = [each.number for each in change.leave]
             for each in change.enter:
@@ -245,17 +252,34 @@ class Supervisor:
                     self._switchboard.runner_ready(
                         each.number, each.runner, each.ready, replaces=leave
                     )
+            if is_reload and change.enter:
+                self._retire_lone_runners()
         self.ready.set()
 
     def _take_failed(self, number: int, sentence: str) -> None:
         post = self._posts.get(number)
         if post is not None and post.stands_by:
-            _log.error("%s; until the next change the code before it goes on", sentence)
+            _log.error("the changed code does not run: %s; %s", sentence, OLD_GOES_ON)
             self._posts.give_up_standing_by()
         elif post is None or not post.leaving:
             self._on_failed(sentence)
 
     # --- replacing -----------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """The code has changed: have all runners followed by new ones, all at the same time.
+
+        If the new code does not run, the old runners go on. Called again while new runners are
+        starting, it starts others in their place.
+        """
+        if not self._switchboard.draining:
+            self._posts.replace_all()
+
+    def _retire_lone_runners(self) -> None:
+        """Those with the code before take no more jobs; the next ones start when jobs need them."""
+        for number in self.alive:
+            if self._posts.get(number) is None:
+                self._switchboard.retire(number)
 
     def _begin(self, number: int, runner: RunnerHandle) -> None:
         self.alive[number] = runner

@@ -97,6 +97,8 @@ class Switchboard:
         self.draining = False
         self.tasks: list[list[object]] = []
         """Rows of `Register`, as the runner that came up last told them."""
+        self._dropped: set[object] = set()
+        """Tasks that were offered, and no longer are since the code has changed."""
         self.withheld: dict[str, object] | None = None
         """The same of `Register.withheld`."""
 
@@ -270,6 +272,8 @@ class Switchboard:
                     _log.debug("ignored %s from the control plane", type(message).__name__)
         if self.draining:
             self._give_back(self._held.take_queued(), "drain")
+        elif self._dropped:
+            self._give_back_dropped()
         self._hand_over()
 
     def _acknowledge(self, message: OutcomeAck) -> None:
@@ -325,7 +329,9 @@ class Switchboard:
         """
         self._runners[number] = runner
         self._held.task_limits = task_limits(ready.limits)
-        self._note_tasks(ready)
+        if number >= 0:
+            # One that runs alone may have come up with code that the others do not have yet.
+            self._note_tasks(ready)
         for old in replaces:
             self.retire(old)
         if self.draining:
@@ -347,8 +353,17 @@ class Switchboard:
         tasks = [list(row) for row in ready.tasks]
         if (tasks, ready.withheld) == (self.tasks, self.withheld):
             return
+        # Jobs of these may still be on their way.
+        self._dropped |= {row[0] for row in self.tasks}
+        self._dropped -= {row[0] for row in tasks}
         self.tasks, self.withheld = tasks, ready.withheld
         self._tell(Offered(tasks=tasks, withheld=ready.withheld))
+        self._give_back_dropped()
+
+    def _give_back_dropped(self) -> None:
+        """Jobs of tasks that no runner knows any more wait for a subworker that does."""
+        tokens = [job.token for job in self._held.jobs if job.spec[0] in self._dropped]
+        self._give_back(self._held.take_queued(tokens), "drain")
 
     def from_runner(self, number: int, messages: Iterable[Message]) -> None:
         """Take what one frame of a runner says.

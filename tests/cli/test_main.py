@@ -127,11 +127,13 @@ def test_listening_for_others_without_a_token_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_reload_is_refused_while_there_is_none(
+def test_reload_without_its_library_says_what_to_install(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FASTWORKER_RELOAD", "1")
-    assert "FASTWORKER_RELOAD" in refusal(capsys, "run", "dev")
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    for command in ("dev", "subworker", "control-plane"):
+        err = refusal(capsys, "run", command, "--reload")
+        assert "pip install fastworker[reload]" in err
 
 
 @pytest.mark.parametrize(
