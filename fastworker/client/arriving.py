@@ -48,7 +48,7 @@ class Arriving:
         self._pulled = 0
         self._taken_bytes = 0
         self._tight_at: int | None = None
-        """All that was allowed had come when more was asked for: so much."""
+        """So much had come when more was asked for, and it was all that had been allowed."""
 
     def arrived(self, message: Streamed) -> None:
         """Take what was pushed. Items before a gap come again: they have been asked for."""
@@ -82,15 +82,24 @@ class Arriving:
             self._tight_at = None
 
     def _pull(self) -> None:
-        self._tight_at = self._limit if self._received >= self._limit else None
+        if self._received >= self._limit:
+            self._tight_at = self._received
         self._pulled = self._next
         self._taken_bytes = 0
         self._limit = self._next + self._window
-        self._tell(self.latest(again=False))
+        self._tell(self.first())
 
-    def latest(self, *, again: bool) -> StreamPull:
-        """What the control plane must know; ``again``: on a new connection."""
-        return StreamPull(self.id, self._next, self._limit, again)
+    def first(self) -> StreamPull:
+        """What to say once the job is accepted."""
+        return StreamPull(self.id, self._next, self._limit)
+
+    def again(self) -> StreamPull:
+        """What to say on a new connection. It may be as short-lived as the one before, so the
+        window begins anew: what comes again must not always be what the next cut swallows."""
+        self._window = FIRST_WINDOW_ITEMS
+        self._limit = self._next + self._window
+        self._pulled, self._taken_bytes = self._next, 0
+        return StreamPull(self.id, self._next, self._limit, again=True)
 
 
 class Arrivals:
@@ -115,4 +124,4 @@ class Arrivals:
 
     def pulls(self) -> list[StreamPull]:
         """What to say on a new connection."""
-        return [stream.latest(again=True) for stream in self._open.values()]
+        return [stream.again() for stream in self._open.values()]

@@ -192,7 +192,8 @@ def job_of_stream(call: Call, offered: Offered) -> Jobs:
         )
     jobs = job_of(call, offered)
     spec = jobs.specs[0]
-    asked = replace(spec.options, stream=True, owned=OWNED_SECONDS, on_lost="fail")
+    owned = OWNED_SECONDS if spec.options.owned is None else spec.options.owned
+    asked = replace(spec.options, stream=True, owned=owned, on_lost="fail")
     return jobs._replace(specs=[spec._replace(options=asked)])
 
 

@@ -148,7 +148,7 @@ class Stream(Generic[T]):
         self._watched.listen(self._bell.ring)
         arriving = Arriving(self._watched.id, tell=connection.send, wake=self._bell.ring)
         connection.arrivals.add(arriving)
-        connection.send(arriving.latest(again=False))
+        connection.send(arriving.first())
         self._arriving = arriving
 
     # --- the end -----------------------------------------------------------------------------

@@ -267,9 +267,15 @@ async def _load(
 
 def _replay_options(plane: Plane, options: JobOptions, replay_of: bytes) -> JobOptions:
     """Those of the old job. A connection that has gone cannot be called again, so a callback
-    over one is left out."""
+    over one is left out; nor does anybody take the items of a stream, so they are its result."""
     found = dataclasses.replace(
-        options, parent=None, replay_of=replay_of, deadline=None, owned=None, owner=None
+        options,
+        parent=None,
+        replay_of=replay_of,
+        deadline=None,
+        owned=None,
+        owner=None,
+        stream=False,
     )
     callback = options.callback
     if callback is not None and callback.startswith("client:"):
