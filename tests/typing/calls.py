@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator, Iterator
 from typing import Any, assert_type
 
-from fastworker import AsyncTask, Task, TaskHandle, TaskPriority, task
+from fastworker import (
+    AsyncStreamTask,
+    AsyncTask,
+    Stream,
+    StreamTask,
+    Task,
+    TaskHandle,
+    TaskPriority,
+    task,
+)
 
 
 @task
@@ -27,6 +36,43 @@ async def fetch(url: str) -> bytes:
     return url.encode()
 
 
+@task
+async def words(text: str) -> AsyncIterator[str]:
+    for word in text.split():
+        yield word
+
+
+@task(queue="sums")
+async def sums(end: int) -> AsyncGenerator[float, None]:
+    yield float(end)
+
+
+@task
+def lines(path: str) -> Iterator[str]:
+    yield path
+
+
+@task(name="pages")
+def pages(path: str, *, first: int = 0) -> Generator[bytes, None, None]:
+    yield path.encode()
+
+
+async def well_typed_streams() -> None:
+    assert_type(words.stream("a b"), Stream[str])
+    assert_type(sums.stream(3), Stream[float])
+    assert_type(lines.stream("x"), Stream[str])
+    assert_type(pages.stream("x", first=2), Stream[bytes])
+    assert_type(words.options(queue="other").stream("a b"), Stream[str])
+    assert_type(await words.submit("a b"), TaskHandle[list[str]])
+    assert_type(await lines.submit("x"), TaskHandle[list[str]])
+    assert_type(words("a b"), AsyncIterator[str])
+    assert_type(lines("x"), Iterator[str])
+    async for item in sums.stream(3):
+        assert_type(item, float)
+    async with pages.stream("x") as stream:
+        assert_type([page async for page in stream], list[bytes])
+
+
 async def well_typed() -> None:
     assert_type(add(1, 2), int)
     coroutine: Coroutine[Any, Any, str] = greet("Ann", loud=True)
@@ -46,4 +92,6 @@ async def well_typed() -> None:
 def kinds() -> None:
     plain: Task[[str], None] = send
     coroutine: AsyncTask[[str], bytes] = fetch
-    del plain, coroutine
+    words_of: AsyncStreamTask[[str], str] = words
+    lines_of: StreamTask[[str], str] = lines
+    del plain, coroutine, words_of, lines_of

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastworker import TaskHandle, task
+from collections.abc import AsyncIterator
+
+from fastworker import Stream, TaskHandle, task
 
 
 @task
@@ -13,6 +15,21 @@ def add(x: int, y: int) -> int:
 @task
 async def greet(name: str, *, loud: bool) -> str:
     return name.upper() if loud else name
+
+
+@task
+async def words(text: str) -> AsyncIterator[str]:
+    yield text
+
+
+async def wrongly_typed_streams() -> None:
+    add.stream(1, 2)  # wrong
+    words.stream(1)  # wrong
+    words.stream()  # wrong
+    words.options(queue="other").stream(1)  # wrong
+    add.options(queue="other").stream(1, 2)  # wrong
+    numbers: Stream[int] = words.stream("a b")  # wrong
+    del numbers
 
 
 async def wrongly_typed() -> None:
