@@ -193,7 +193,7 @@ async def test_options_that_are_too_large_or_no_priority_close_with_4400(plane: 
     for spec, named in (
         (["add", "default", 4, {}], "field specs: expected rows"),
         (["add", "default", -1, {}], "field specs: expected rows"),
-        (["add", "default", 1, {"x": b"y" * 20_000}], "more than 16384 bytes"),
+        (["add", "default", 1, {"x": b"y" * 25_000}], "more than 24576 bytes"),
         (["a" * 201, "default", 1, {}], "row 0: got str of length 201"),
     ):
         async with open_peer(address_of(plane)) as peer:
