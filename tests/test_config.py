@@ -113,6 +113,7 @@ SAMPLES = {
     "insecure": ("1", True),
     "log_level": ("debug", "debug"),
     "log_format": ("json", "json"),
+    "collect_logs": ("no", False),
 }
 
 

@@ -8,6 +8,7 @@ import typer
 
 from fastworker.cli import dead as dead_letters
 from fastworker.cli import jobs, running, servers, settings, store
+from fastworker.cli import logs as job_logs
 from fastworker.cli import queues as queue_commands
 from fastworker.cli.flags import AsJson
 
@@ -39,6 +40,7 @@ app.command("subworker")(servers.subworker)
 app.command("submit")(jobs.submit)
 app.command("status")(jobs.status)
 app.command("result")(jobs.result)
+app.command("logs")(job_logs.logs)
 app.command("cancel")(jobs.cancel)
 app.command("stack")(running.stack)
 app.command("tree")(running.tree)

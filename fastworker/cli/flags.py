@@ -56,8 +56,12 @@ def _parameter(name: str) -> inspect.Parameter:
     elif isinstance(option.kind, Texts):
         kind = list[str] | None
     default = DEFAULTS[name]
-    shown = "" if default in (None, (), False) or "default" in option.help else _shown(default)
-    about = typer.Option(flag_name(name), help=option.help + shown, metavar=option.metavar or None)
+    unsaid = default is None or default == () or isinstance(default, bool)
+    shown = "" if unsaid or "default" in option.help else _shown(default)
+    flag = flag_name(name)
+    if default is True:
+        flag = f"{flag}/{flag_name(f'no_{name}')}"
+    about = typer.Option(flag, help=option.help + shown, metavar=option.metavar or None)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, about]
     )

@@ -50,7 +50,7 @@ def tree(
     stacks: Annotated[bool, typer.Option("--stacks", help="with the stack of each job")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the running jobs of every worker, under those that started them."""
+    """Show the running jobs of every worker as a tree."""
     from fastworker.cli.connecting import connected_client
 
     with connected_client(resolved.settings) as client:

@@ -19,7 +19,7 @@ _RUNNER = (
     *("task_modules", "concurrency", "threads", "processes", "async_runtime", "drain_seconds"),
     *("task_processes", "max_jobs_per_runner", "max_runner_memory", "tags", "reload"),
 )
-_LOGS = ("log_level", "log_format")
+_LOGS = ("log_level", "log_format", "collect_logs")
 _LISTEN = ("base_address", "discovery_address", "advertise")
 _LIMITS = (
     "keep_results_seconds",

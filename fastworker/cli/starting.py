@@ -108,6 +108,7 @@ def control_plane_settings(
         async_runtime=settings.async_runtime,
         log_level=settings.log_level,
         log_format=settings.log_format,
+        collect_logs=settings.collect_logs,
         max_queued_jobs=settings.max_queued_jobs,
         retention=Retention(
             results_seconds=settings.keep_results_seconds,
@@ -198,6 +199,7 @@ def subworker_settings(settings: Settings, environ: Mapping[str, str]) -> Subwor
         drain_seconds=settings.drain_seconds,
         log_level=settings.log_level,
         log_format=settings.log_format,
+        collect_logs=settings.collect_logs,
     )
 
 

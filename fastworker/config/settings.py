@@ -274,6 +274,11 @@ class Settings:
         default="text", metadata=_about(OneOf(("text", "json")), "text or json", "WORD")
     )
 
+    collect_logs: bool = field(
+        default=True,
+        metadata=_about(Switch(), "keep what jobs log and print, for `fastworker logs`"),
+    )
+
     @property
     def control_plane_addresses(self) -> tuple[str, ...]:
         """Where to dial, best first: the control plane's address, else the discovery address."""

@@ -18,6 +18,7 @@ from fastworker.errors import FastWorkerError
 from fastworker.logs import configure_logging
 from fastworker.runner.board import Board
 from fastworker.runner.channel import Channel, framed
+from fastworker.runner.collecting import start_collecting
 from fastworker.runner.failures import failure_from
 from fastworker.runner.watchdog import Watchdog
 from fastworker.runner.wiring import RunnerLimits, run_service
@@ -48,6 +49,7 @@ class RunnerArguments:
     label: str
     log_level: str
     log_format: str
+    collect_logs: bool
 
 
 def parse_arguments(arguments: Sequence[str]) -> RunnerArguments:
@@ -67,6 +69,7 @@ def parse_arguments(arguments: Sequence[str]) -> RunnerArguments:
     parser.add_argument("--label", default="runner")
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--log-format", choices=("text", "json"), default="text")
+    parser.add_argument("--no-collect-logs", action="store_true")
     given = parser.parse_args(arguments)
     return RunnerArguments(
         data=given.data_fd,
@@ -79,6 +82,7 @@ def parse_arguments(arguments: Sequence[str]) -> RunnerArguments:
         label=given.label,
         log_level=given.log_level,
         log_format=given.log_format,
+        collect_logs=not given.no_collect_logs,
     )
 
 
@@ -98,6 +102,8 @@ def main(arguments: Sequence[str]) -> int:
     failure = _load(given.task_modules)
     if failure is not None:
         return _fail(data, failure)
+    if given.collect_logs:
+        start_collecting()
     failure = run_service(
         Channel(data),
         list(registry),

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
 from fastworker.core.records import LINES_PER_ATTEMPT
@@ -34,6 +34,9 @@ HANDED_OVER_SECONDS: Final = 1.0
 
 FLUSH_BYTES: Final = 2 * 1024 * 1024
 """What was said is sent before it passes this: far below a frame's limit."""
+
+PATIENCE_SECONDS: Final = 0.1
+"""How long a line waits for its turn; it usually takes microseconds."""
 
 MAX_LINES: Final = 1000
 """Of one attempt, and one more that says how many were left out."""
@@ -178,8 +181,8 @@ class Reports:
     def line(self, assignment: Assignment, level: int, text: str) -> None:
         """Collect what was logged: one line, or several."""
         at = self._wall()
-        with self._lock:
-            said = self._said(assignment)
+        with self._patiently() as said_of:
+            said = said_of(assignment)
             if said is None:
                 return
             for line in text.split("\n"):
@@ -189,8 +192,8 @@ class Reports:
     def printed(self, assignment: Assignment, stream: int, text: str) -> None:
         """Collect what was printed: pieces of lines."""
         at = self._wall()
-        with self._lock:
-            said = self._said(assignment)
+        with self._patiently() as said_of:
+            said = said_of(assignment)
             if said is None:
                 return
             *whole, rest = (said.begun.pop(stream, "") + text).split("\n")
@@ -202,6 +205,20 @@ class Reports:
                 said.add(LineSaid(at, PRINTED, _cut(last, MAX_LINE_BYTES)))
             if whole:
                 self._wait(assignment)
+
+    @contextmanager
+    def _patiently(self) -> Iterator[Callable[[Assignment], Said | None]]:
+        """Hold the lock, and give `_said`, or nothing if it cannot be had.
+
+        Whoever prints may hold a lock of a handler, for which a finalizer, run by chance by the
+        thread that holds ours, waits.
+        """
+        held = self._lock.acquire(timeout=PATIENCE_SECONDS)
+        try:
+            yield self._said if held else _nobody
+        finally:
+            if held:
+                self._lock.release()
 
     def _said(self, assignment: Assignment) -> Said | None:
         """Where to note it; None once its outcome has been told."""
@@ -291,6 +308,10 @@ class Reports:
                 messages.append(_progress_message(self._progress))
                 self._progress = []
         return messages
+
+
+def _nobody(assignment: Assignment) -> None:
+    return None
 
 
 def _cut(text: str, limit_bytes: int) -> str:

@@ -139,4 +139,5 @@ class LocalWorker:
             "drain_seconds": settings.drain_seconds,
             "log_level": settings.log_level,
             "log_format": settings.log_format,
+            "collect_logs": settings.collect_logs,
         }

@@ -25,7 +25,7 @@ class ControlPlaneSettings:
         task_modules: for the local subworker.
         callback_allow: hosts (and ``host:port``) that callbacks may dial, too.
         drain_seconds: how long a first SIGTERM waits for connections to end well.
-        log_level, log_format: for the local subworker.
+        log_level, log_format, collect_logs: for the local subworker.
         max_queued_jobs: at this many ready jobs new ones are refused as `Overloaded`.
         lease_seconds, heartbeat_seconds: see guarantees G2; shorter in tests.
     """
@@ -54,6 +54,7 @@ class ControlPlaneSettings:
     async_runtime: str = "asyncio"
     log_level: str = "info"
     log_format: str = "text"
+    collect_logs: bool = True
     lease_seconds: float = 15.0
     heartbeat_seconds: float = 5.0
     max_queued_jobs: int = MAX_QUEUED_JOBS

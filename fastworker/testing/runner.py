@@ -17,10 +17,13 @@ from fastworker.client import current
 from fastworker.client.ambient import set_job_context, set_transport_opener, set_wait_hooks
 from fastworker.errors import CallerError, InternalError
 from fastworker.runner.ambient import RelayedTransport, Relays
+from fastworker.runner.assignment import Assignment
 from fastworker.runner.board import Board
+from fastworker.runner.collecting import start_collecting, stop_collecting
 from fastworker.runner.context import current_job, current_lease, seconds_left
 from fastworker.runner.inspection import Jobs, stacks_of
 from fastworker.runner.lifespans import serve_within
+from fastworker.runner.reactor import Start
 from fastworker.runner.service import RunnerService
 from fastworker.runner.wiring import Routes, RunnerLimits
 from fastworker.tasks import Runtime, TaskDefinition, lifespans
@@ -105,7 +108,11 @@ class InProcessRunner:
                 trio.open_nursery() as self._attempts,
                 open_starters(self._attempts, service) as starters,
             ):
-                routes.use(starters.by_runtime, starters.function)
+                by_runtime = starters.by_runtime.items()
+                routes.use(
+                    {runtime: _collected(start) for runtime, start in by_runtime},
+                    _collected(starters.function),
+                )
                 self._on_readable = service.on_readable
                 self._running = service.running
                 service.tell(RunnerReady(self.pid, routes.rows(), limits=routes.limits()))
@@ -221,6 +228,16 @@ async def _call_later(seconds: float, function: Callable[[], None]) -> None:
     function()
 
 
+def _collected(start: Start) -> Start:
+    """What starts attempts whose lines are collected, whoever has replaced ``sys.stdout``."""
+
+    def start_collected(assignment: Assignment) -> None:
+        start_collecting()
+        start(assignment)
+
+    return start_collected
+
+
 @asynccontextmanager
 async def open_in_process_runner(
     options: ClusterOptions,
@@ -276,6 +293,7 @@ def _serving_clients(service: RunnerService, relays: Relays) -> Iterator[None]:
         if _serving:
             relays.end_all()
         else:
+            stop_collecting()
             current.stop_ambient()
             set_transport_opener(None)
             set_job_context(None)

@@ -44,6 +44,7 @@ def main() -> int:
         local=True,
         log_level=told["log_level"],
         log_format=told["log_format"],
+        collect_logs=told["collect_logs"],
     )
     return trio.run(_serve, settings)
 

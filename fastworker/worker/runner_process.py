@@ -234,6 +234,7 @@ def runner_command(
         f"--label={settings.label}",
         f"--log-level={settings.log_level}",
         f"--log-format={settings.log_format}",
+        *([] if settings.collect_logs else ["--no-collect-logs"]),
     ]
 
 

@@ -30,6 +30,7 @@ class SubworkerSettings:
         local: the control plane's own subworker.
         reload: start runners anew when the task code changes.
         log_level, log_format: for the runners.
+        collect_logs: what jobs log and print is kept with them.
     """
 
     control_plane: Sequence[Address]
@@ -50,6 +51,7 @@ class SubworkerSettings:
     reload: bool = False
     log_level: str = "info"
     log_format: str = "text"
+    collect_logs: bool = True
 
     @property
     def slots(self) -> tuple[int, int]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -114,3 +116,78 @@ async def thread_of_its_own() -> str:
         return threading.current_thread().name
 
     return await trio.to_thread.run_sync(say)
+
+
+@task(name="running-talk", runtime="trio")
+async def talk() -> None:
+    logging.getLogger("app").warning("the %s is low", "disk")
+    print("printed", 1, "and", 2)
+    print("by bits", end="")
+    print(" and pieces")
+    current().logger.error("at the end")
+    print("no newline", end="")
+
+
+@task(name="running-talk-asyncio", runtime="asyncio")
+async def talk_asyncio() -> None:
+    logging.getLogger("app").warning("from asyncio")
+    await asyncio.to_thread(print, "from its thread")
+
+
+@task(name="running-talk-thread")
+def talk_thread() -> None:
+    logging.getLogger("app").warning("from a thread")
+    print("printed there", file=sys.stderr)
+
+
+@task(name="running-talk-for-long", runtime="trio")
+async def talk_for_long(count: int) -> None:
+    for number in range(count):
+        print(f"line {number}")
+        await trio.sleep(1)
+
+
+@task(name="running-flood", runtime="trio")
+async def flood(count: int) -> None:
+    for number in range(count):
+        print(number)
+
+
+@task(name="running-fail-with-words", runtime="trio", retries=2)
+async def fail_with_words() -> int:
+    print(f"attempt {current().attempt}")
+    if current().attempt < 3:
+        raise RetryLater(1)
+    return current().attempt
+
+
+@task(name="running-odd-words", runtime="trio")
+async def odd_words() -> None:
+    print("\ud800 lone")
+    print("ü" * 5000)
+    try:
+        raise ValueError("as planned")
+    except ValueError:
+        logging.getLogger("app").exception("it failed")
+    print("10 %\r50 %\r100 %")
+
+
+@task(name="running-silent")
+def silent() -> int:
+    return 1
+
+
+@task(name="running-count-aloud")
+def count_aloud(count: int) -> int:
+    for number in range(count):
+        print(f"line {number}")
+        time.sleep(0.15)
+    return count
+
+
+@task(name="running-until-drained")
+def until_drained() -> str:
+    print("here I am")
+    while not current().draining:
+        time.sleep(0.05)
+    return "drained"
