@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "config": ("core.records", "core.names", "wire.addresses", "wire.handshake", "local_token"),
     # A task's own `delay`, `submit` and `stream` go through the process's one started client.
     "tasks": (
-        *("core.records", "core.names", "options"),
+        *("core.records", "core.names", "core.lengths", "options"),
         *("client.current", "client.handles", "client.streams"),
     ),
     "transport": ("wire", "core.ids"),
@@ -42,9 +42,17 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("store.contract", "store.thread", "store.opening"),
     ),
     "worker": ("core.records", "core.ids", "wire", "transport", "logs"),
-    "runner": ("core.records", "core.ids", "tasks", "wire", "client.ambient", "logs"),
+    "runner": (
+        "core.records",
+        "core.ids",
+        "core.lengths",
+        "tasks",
+        "wire",
+        "client.ambient",
+        "logs",
+    ),
     "client": (
-        *("core.records", "core.ids", "core.names", "core.keys"),
+        *("core.records", "core.ids", "core.names", "core.keys", "core.lengths"),
         *("wire", "tasks", "options", "config"),
     ),
     # The whole system in one process, for tests of applications; nothing but its fixtures uses it.

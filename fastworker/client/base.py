@@ -18,12 +18,12 @@ import anyio
 from fastworker.client import current
 from fastworker.client.ambient import StandIn, stand_in, transport_opener, waiting_for_results
 from fastworker.client.callbacks import CallbackIterator, CallbackQueue
-from fastworker.client.calls import seconds_of
 from fastworker.client.connection import Connection
 from fastworker.client.dialing import Dialler
 from fastworker.client.event_loop import running_loop
 from fastworker.client.results import Countdown, Watched, Watches
 from fastworker.core.ids import ID_BYTES, id_text
+from fastworker.core.lengths import optional_seconds, seconds_of
 from fastworker.errors import (
     ClientNotReady,
     ControlPlaneUnavailable,
@@ -85,7 +85,7 @@ class ClientBase:
         if outbox_limit < 1:
             raise InvalidOption(f"outbox_limit is {outbox_limit}; give at least 1 job")
         self._token = token
-        self._submit_seconds = seconds_of(submit_timeout, "submit_timeout") or 0.0
+        self._submit_seconds = seconds_of(submit_timeout, "submit_timeout")
         self._outbox_limit = outbox_limit
         self._tls = tls
         self._connection: Connection | None = None
@@ -198,7 +198,7 @@ class ClientBase:
             ControlPlaneUnavailable: there was none in time; its cause says why.
         """
         connection = self._usable()
-        seconds = seconds_of(timeout, "timeout")
+        seconds = optional_seconds(timeout, "timeout")
         with anyio.move_on_after(seconds):
             while not (
                 connection.connected.is_set()
@@ -284,7 +284,7 @@ class ClientBase:
             TimeoutError: not in time.
             ClientNotReady: the client was stopped meanwhile.
         """
-        seconds = seconds_of(timeout, "timeout")
+        seconds = optional_seconds(timeout, "timeout")
         open_jobs = [job for job in jobs if job.ending is None]
         if not open_jobs:
             return

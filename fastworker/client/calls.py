@@ -335,21 +335,6 @@ def check_options(options: Mapping[str, Any]) -> None:
     replace(DEFAULT_CALL, **options)
 
 
-def seconds_of(value: object, what: str) -> float | None:
-    """A public length of time as seconds.
-
-    Raises:
-        InvalidOption: negative, not a number, or not a length of time at all.
-    """
-    if value is None:
-        return None
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise InvalidOption(f"{what} is {value!r:.40}; give seconds or a timedelta, not negative")
-    return float(value)
-
-
 def _arguments(row: object, name: str) -> tuple[Any, ...]:
     if type(row) is tuple:
         return row

@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Final
 
 from fastworker.client.base import ClientBase
-from fastworker.client.calls import seconds_of
 from fastworker.client.handles import CancelOutcome, CancelResult
 from fastworker.core.ids import id_bytes
+from fastworker.core.lengths import optional_seconds
 from fastworker.errors import ProtocolError
 from fastworker.wire.messages import Cancel, Cancelled
 
@@ -37,7 +37,7 @@ class CancelCalls(ClientBase):
         Raises:
             ControlPlaneUnavailable: nobody answered within the grace and ``submit_timeout``.
         """
-        job_id, seconds = id_bytes(task_id), seconds_of(grace, "grace")
+        job_id, seconds = id_bytes(task_id), optional_seconds(grace, "grace")
         usual = LONGEST_USUAL_GRACE_SECONDS if seconds is None else seconds
         answer = await self._usable().ask(
             lambda number: Cancel(number, job_id, reason, seconds),

@@ -15,9 +15,10 @@ import anyio
 
 from fastworker.client.ambient import wall_seconds
 from fastworker.client.base import ClientBase
-from fastworker.client.calls import Call, job_of, seconds_of
+from fastworker.client.calls import Call, job_of
 from fastworker.client.handles import TaskHandle
 from fastworker.core.ids import ID_BYTES, id_bytes, id_text
+from fastworker.core.lengths import seconds_of
 from fastworker.core.records import AttemptView, JobView, TaskPriority, TaskStatus
 from fastworker.errors import InvalidOption, Overloaded, ProtocolError
 from fastworker.options import MAX_SECONDS
@@ -311,7 +312,7 @@ def _wall(value: Moment | None, what: str) -> float | None:
         if value.utcoffset() is None:
             raise InvalidOption(f"{what} has no time zone: {value.isoformat()}; make it aware")
         return value.timestamp()
-    seconds = seconds_of(value, what) or 0.0
+    seconds = seconds_of(value, what)
     return wall_seconds() - min(seconds, float(MAX_SECONDS))
 
 

@@ -10,11 +10,11 @@ import anyio
 from fastworker.client.ambient import calling_job
 from fastworker.client.base import ClientBase
 from fastworker.client.bound import Bound, WebRequest, submitted
-from fastworker.client.calls import seconds_of
 from fastworker.client.group_jobs import GroupLimits
 from fastworker.client.results import Watched
 from fastworker.client.submissions import Jobs, Submission
 from fastworker.client.task_group import TaskGroup
+from fastworker.core.lengths import optional_seconds, seconds_of
 
 if TYPE_CHECKING:
     from fastworker.client.client import Client
@@ -53,9 +53,9 @@ class GroupCalls(ClientBase):
             InvalidOption: a length of time that is none.
         """
         limits = GroupLimits(
-            deadline=seconds_of(deadline, "deadline"),
-            grace=seconds_of(grace, "grace") or 0.0,
-            owned=seconds_of(owned, "owned"),
+            deadline=optional_seconds(deadline, "deadline"),
+            grace=seconds_of(grace, "grace"),
+            owned=optional_seconds(owned, "owned"),
         )
         return TaskGroup(cast("Client", self), limits)
 

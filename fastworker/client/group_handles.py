@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import anyio
 
 from fastworker.client.ambient import waiting_for_results
-from fastworker.client.calls import seconds_of
 from fastworker.client.handles import CancelResult, TaskHandle
 from fastworker.client.results import Watched, end_error
 from fastworker.client.submissions import Submission
 from fastworker.core.ids import id_text
+from fastworker.core.lengths import optional_seconds
 from fastworker.core.records import TaskResult, TaskStatus
 from fastworker.errors import CallerError, ClientNotReady, FastWorkerError, JobCancelled
 
@@ -98,7 +98,7 @@ class GroupHandle(TaskHandle[R]):
         if posted is None:
             self._check_accepted()
             return timeout
-        seconds = seconds_of(timeout, "timeout")
+        seconds = optional_seconds(timeout, "timeout")
         began = anyio.current_time()
         with waiting_for_results(), anyio.move_on_after(seconds):
             await posted.wait_answered()

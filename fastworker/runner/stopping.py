@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+from fastworker.core.lengths import seconds_of
 from fastworker.core.records import DEFAULT_GRACE_SECONDS
 from fastworker.errors import JobCancelled, TaskError, TimeLimitExceeded
 from fastworker.tasks import Retry, TaskDefinition
-from fastworker.tasks.retrying import seconds_of
 
 
 class StopReason(Enum):
@@ -76,9 +76,9 @@ def _retry_rule(policy: Retry | None) -> list[object] | None:
     late = TimeLimitExceeded("")
     if isinstance(late, policy.never) or not isinstance(late, policy.on):
         return None
-    backoff = seconds_of("backoff", policy.backoff)
-    longest = seconds_of("max_delay", policy.max_delay)
-    budget = None if policy.budget is None else seconds_of("budget", policy.budget)
+    backoff = seconds_of(policy.backoff, "backoff")
+    longest = seconds_of(policy.max_delay, "max_delay")
+    budget = None if policy.budget is None else seconds_of(policy.budget, "budget")
     return [policy.times, backoff, policy.factor, longest, policy.jitter, budget]
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from types import CodeType
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from fastworker.core.lengths import seconds_of
 from fastworker.core.names import check_name
 from fastworker.core.records import (
     ASYNC_POOL,
@@ -21,7 +22,7 @@ from fastworker.core.records import (
 from fastworker.errors import CallerError, InvalidName, InvalidOption, TaskNameTaken
 from fastworker.options import DEFAULT_CALL, CallOptions
 from fastworker.tasks.models import TaskModels
-from fastworker.tasks.retrying import Retry, retry_policy, seconds_of
+from fastworker.tasks.retrying import MAX_SECONDS, Retry, retry_policy
 from fastworker.tasks.signatures import Parameters
 
 Runtime: TypeAlias = Literal["asyncio", "trio"]
@@ -136,7 +137,7 @@ def define(
         retry=retry,
         on_lease_lost=on_lease_lost,
         timeout=None if timeout is None else _timeout_seconds(task_name, timeout),
-        grace=DEFAULT_GRACE_SECONDS if grace is None else seconds_of("grace", grace),
+        grace=_grace_seconds(grace),
         tags=_checked_tags(task_name, tags),
     )
 
@@ -250,8 +251,14 @@ def _pool_of(name: str, is_async: bool, run_in: object) -> int:
     return ASYNC_POOL if is_async else THREAD_POOL
 
 
+def _grace_seconds(grace: float | timedelta | None) -> float:
+    if grace is None:
+        return DEFAULT_GRACE_SECONDS
+    return seconds_of(grace, "grace", most=MAX_SECONDS)
+
+
 def _timeout_seconds(name: str, timeout: float | timedelta) -> float:
-    seconds = seconds_of("timeout", timeout)
+    seconds = seconds_of(timeout, "timeout", most=MAX_SECONDS)
     if not seconds:
         raise InvalidOption(f"timeout of task {name!r} is 0, which no code can keep; leave it out")
     return seconds

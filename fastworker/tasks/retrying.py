@@ -12,6 +12,7 @@ from datetime import timedelta
 from random import Random
 from typing import Final, NamedTuple, TypeAlias
 
+from fastworker.core.lengths import seconds_of
 from fastworker.errors import FastWorkerError, InvalidOption
 
 ExceptionTypes: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
@@ -63,10 +64,10 @@ class Retry:
             raise InvalidOption(f"retries is a whole number, not {self.times!r:.40}")
         if not 0 <= self.times <= MAX_TIMES:
             raise InvalidOption(f"retries is from 0 to {MAX_TIMES}, not {self.times!r:.40}")
-        seconds_of("backoff", self.backoff)
-        seconds_of("max_delay", self.max_delay)
+        seconds_of(self.backoff, "backoff", most=MAX_SECONDS)
+        seconds_of(self.max_delay, "max_delay", most=MAX_SECONDS)
         if self.budget is not None:
-            seconds_of("budget", self.budget)
+            seconds_of(self.budget, "budget", most=MAX_SECONDS)
         _check_number("factor", self.factor, least=1.0, most=1000.0)
         _check_number("jitter", self.jitter, least=0.0, most=1.0)
         _check_classes("on", self.on)
@@ -93,7 +94,7 @@ class RetryLater(FastWorkerError):
     def __init__(
         self, delay: float | timedelta, *, counted: bool = False, reason: str = ""
     ) -> None:
-        self.seconds: float = seconds_of("delay", delay)
+        self.seconds: float = seconds_of(delay, "delay", most=MAX_SECONDS)
         self.counted = counted
         super().__init__(reason or f"to be run again in {self.seconds:g} s")
 
@@ -188,32 +189,18 @@ def _with_leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _wait_seconds(policy: Retry, failures: int) -> float:
-    longest = seconds_of("max_delay", policy.max_delay)
+    longest = seconds_of(policy.max_delay, "max_delay", most=MAX_SECONDS)
     try:
-        return min(seconds_of("backoff", policy.backoff) * policy.factor**failures, longest)
+        return min(
+            seconds_of(policy.backoff, "backoff", most=MAX_SECONDS) * policy.factor**failures,
+            longest,
+        )
     except OverflowError:
         return longest
 
 
 def _budget_of(policy: Retry) -> float | None:
-    return None if policy.budget is None else seconds_of("budget", policy.budget)
-
-
-def seconds_of(option: str, value: object) -> float:
-    """A length of time in seconds.
-
-    Raises:
-        InvalidOption: not a length of time, negative, or longer than a year.
-    """
-    if isinstance(value, timedelta):
-        seconds: float = value.total_seconds()
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = value
-    else:
-        raise InvalidOption(f"{option} is seconds or a timedelta, not a {type(value).__name__}")
-    if not 0 <= seconds <= MAX_SECONDS:
-        raise InvalidOption(f"{option} is from 0 seconds to a year, not {value!r:.40}")
-    return float(seconds)
+    return None if policy.budget is None else seconds_of(policy.budget, "budget", most=MAX_SECONDS)
 
 
 def _check_number(option: str, value: object, *, least: float, most: float) -> None:
