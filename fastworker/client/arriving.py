@@ -59,6 +59,9 @@ class Arriving:
         self._received = max(self._received, message.first + len(message.items))
         if message.total is not None:
             self._total = message.total
+            if self._next == self._total:
+                # The end was told after the last item had been taken, which must be known there.
+                self._pull()
         self._wake()
 
     def take(self) -> bytes:
