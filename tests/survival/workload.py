@@ -61,3 +61,16 @@ def fails(key: str, seconds: float, padding: bytes) -> None:
     time.sleep(seconds)
     note(key, "end")
     raise ValueError(f"failed {key}")
+
+
+_kept: list[bytes] = []
+
+
+@task
+def leaks(key: str, seconds: float, padding: bytes) -> str:
+    """Never lets go of eight megabytes."""
+    note(key, "start")
+    _kept.append(b"x" * 8 * 1024 * 1024)
+    time.sleep(seconds)
+    note(key, "end")
+    return f"done {key}"
