@@ -158,7 +158,7 @@ class Subworker:
                 nursery.start_soon(self._switchboard.hand_over_forever)
                 nursery.start_soon(self._switchboard.enforcer.enforce_forever)
                 if self._settings.reload:
-                    reloader = Reloader(self._settings.task_modules, self._supervisor.reload)
+                    reloader = Reloader(self._settings.task_modules, self.reload)
                     nursery.start_soon(reloader.serve_forever)
                 nursery.start_soon(self._supervisor.keep_runners)
                 nursery.start_soon(self._supervisor.keep_lone_runners)
@@ -166,6 +166,10 @@ class Subworker:
                 nursery.start_soon(self._connect_when_ready, task_status)
                 nursery.start_soon(self._drain_when_asked)
         return self._exit_code
+
+    def reload(self) -> None:
+        """The task code has changed: replace the runners, once new ones are ready."""
+        self._supervisor.reload()
 
     def end(self, exit_code: int) -> None:
         """Stop at once: runners are killed, their jobs run again after the lease has ended."""

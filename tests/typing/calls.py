@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any, assert_type
 
 from fastworker import (
     AsyncStreamTask,
     AsyncTask,
+    Lifespan,
     Stream,
     StreamTask,
     Task,
     TaskHandle,
     TaskPriority,
+    lifespan,
     task,
 )
 
@@ -87,6 +90,35 @@ async def well_typed() -> None:
     assert_type(await later.delay(1, 2), str)
     assert_type(await later.submit(1, 2), TaskHandle[int])
     assert_type(await add.options(on_lost="fail").delay(1, 2), str)
+
+
+@lifespan
+async def pool() -> AsyncIterator[list[int]]:
+    yield [1]
+
+
+@lifespan(runtime="trio")
+async def other_pool() -> AsyncGenerator[bytes, None]:
+    yield b""
+
+
+@lifespan
+def settings() -> Iterator[dict[str, int]]:
+    yield {}
+
+
+@lifespan
+@asynccontextmanager
+async def decorated() -> AsyncIterator[str]:
+    yield ""
+
+
+def lifespans() -> None:
+    assert_type(pool, Lifespan[list[int]])
+    assert_type(pool.value, list[int])
+    assert_type(other_pool.value, bytes)
+    assert_type(settings.value, dict[str, int])
+    assert_type(decorated.value, str)
 
 
 def kinds() -> None:

@@ -68,6 +68,11 @@ async def look() -> list[object]:
     return [os.getpid(), pool.value]
 
 
+@task(run_in="process")
+async def look_alone() -> list[object]:
+    return [os.getpid(), pool.value]
+
+
 @task
 def look_in_thread() -> list[object]:
     return [os.getpid(), settings.value["answer"]]
@@ -154,6 +159,14 @@ def test_each_runner_opens_and_closes_its_own(cluster: Cluster) -> None:
     found = ledgers(cluster.folder)
     assert pids <= set(found)
     assert all(noted == [*ENTERED, *LEFT] for noted in found.values())
+
+
+def test_a_process_of_its_own_has_its_own(cluster: Cluster) -> None:
+    member = cluster.subworker("sw1")
+    [shared, text], [alone, same] = run(cluster, "look", "look_alone")
+    assert (text, shared != alone) == (same, True)
+    assert member.terminate() == 0
+    assert ledgers(cluster.folder) == {pid: [*ENTERED, *LEFT] for pid in (shared, alone)}
 
 
 def test_with_trio_as_the_default_asyncio_hooks_say_what_they_miss(tmp_path: Path) -> None:

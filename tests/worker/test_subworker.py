@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import signal
 from collections.abc import AsyncIterator
@@ -19,10 +20,12 @@ from fastworker.wire.messages import (
     Bye,
     Capacity,
     Handback,
+    Offered,
     Outcome,
     OutcomeAck,
     Relay,
     RunnerFailed,
+    RunnerReady,
     RunnerSlots,
     RunnerStop,
     Started,
@@ -439,3 +442,46 @@ async def test_the_second_signal_ends_at_once(
         assert (stage.exit_code, runner.killed) == (code, True)
         assert trio.current_time() == started
         nursery.cancel_scope.cancel()
+
+
+async def test_a_runner_that_leaves_counts_with_what_it_still_runs(
+    autojump_clock: MockClock,
+) -> None:
+    chosen = dataclasses.replace(settings(concurrency=4), max_jobs_per_runner=1)
+    async with on_stage(chosen) as stage:
+        old, session = await stage.connect()
+        session.link.send(assign(1, 2))
+        await old.told(Assign)
+        old.say(outcome(1))
+        new = await stage.runners.next()
+        await old.told(RunnerStop)
+        # Four slots of the new one, and the job that the old one still runs.
+        while (await session.next(Capacity)).pools[0] != 5:
+            pass
+        session.link.send(assign(3))
+        assert list((await new.told(Assign)).tokens) == [3]
+        old.say(outcome(2))
+        assert (await session.next(Capacity)).pools[0] == 4
+        old.exit("exit 0")
+        await trio.testing.wait_all_tasks_blocked()
+        assert stage.runners.started == 2
+
+
+async def test_changed_tasks_are_told_and_jobs_of_those_that_are_gone_come_back(
+    autojump_clock: MockClock,
+) -> None:
+    async with on_stage(settings(concurrency=1)) as stage:
+        old, session = await stage.connect()
+        session.link.send(assign(1))
+        await old.told(Assign)
+        session.link.send(assign(*range(2, 8)))
+        await trio.testing.wait_all_tasks_blocked()
+        stage.runners.says_first = RunnerReady(pid=1, tasks=[["other", 0, "()"]])
+        stage.subworker.reload()
+        await stage.runners.next()
+        offered = await session.next(Offered)
+        assert offered.tasks == [["other", 0, "()"]]
+        given_back = await session.next(Handback)
+        assert set(given_back.tokens) <= set(range(2, 8)) and given_back.reason == "drain"
+        session.link.send(assign(9))
+        assert list((await session.next(Handback)).tokens) == [9]
