@@ -83,9 +83,10 @@ class CurrentJob:
         """
         reports = self._assignment.reports
         if reports is not None and os.getpid() == reports.pid:
-            text = str(message)[:MAX_MESSAGE_CHARACTERS]
+            # What UTF-8 does not have could not travel.
+            text = str(message)[:MAX_MESSAGE_CHARACTERS].encode("utf-8", "backslashreplace")
             given = None if total is None else _amount("total", total)
-            reports.progress(self._assignment, _amount("done", done), given, text)
+            reports.progress(self._assignment, _amount("done", done), given, text.decode())
 
     def checkpoint(self, value: Any) -> None:
         """Leave a value for the next attempt at this job, should there be one.

@@ -93,14 +93,18 @@ class Said:
         """Lines that have begun and not ended, by the stream they were printed to."""
         self.ended = False
 
-    def add(self, line: LineSaid) -> None:
+    def add(self, at: float, level: int, text: str) -> None:
         """Keep a line, or count it as left out."""
-        size = len(line.text.encode())
-        if self.left_out or self.next_line + len(self.lines) >= MAX_LINES or size > self.bytes_left:
+        if self.left_out or self.next_line + len(self.lines) >= MAX_LINES:
             self.left_out += 1
-        else:
-            self.bytes_left -= size
-            self.lines.append(line)
+            return
+        # What UTF-8 does not have is shown escaped.
+        cut = text.encode("utf-8", "backslashreplace")[:MAX_LINE_BYTES]
+        if len(cut) > self.bytes_left:
+            self.left_out += 1
+            return
+        self.bytes_left -= len(cut)
+        self.lines.append(LineSaid(at, level, cut.decode("utf-8", "ignore")))
 
 
 class Reports:
@@ -186,7 +190,7 @@ class Reports:
             if said is None:
                 return
             for line in text.split("\n"):
-                said.add(LineSaid(at, level, _cut(line, MAX_LINE_BYTES)))
+                said.add(at, level, line)
             self._wait(assignment)
 
     def printed(self, assignment: Assignment, stream: int, text: str) -> None:
@@ -202,7 +206,7 @@ class Reports:
             for line in whole:
                 # Of a line that was overwritten again and again, its last state.
                 last = line.removesuffix("\r").rpartition("\r")[2]
-                said.add(LineSaid(at, PRINTED, _cut(last, MAX_LINE_BYTES)))
+                said.add(at, PRINTED, last)
             if whole:
                 self._wait(assignment)
 
@@ -246,8 +250,7 @@ class Reports:
         assert said is not None, "only attempts that have said something are ended"
         with self._lock:
             for stream in sorted(said.begun):
-                text = _cut(said.begun[stream], MAX_LINE_BYTES)
-                said.add(LineSaid(self._wall(), PRINTED, text))
+                said.add(self._wall(), PRINTED, said.begun[stream])
             said.begun = {}
             if said.left_out:
                 text = f"… {said.left_out} lines left out …"
@@ -270,10 +273,14 @@ class Reports:
 
     def _send_checkpoint(self, assignment: Assignment) -> None:
         said = assignment.said
-        if said is None or self._monotonic() - said.checkpoint_at < CHECKPOINT_SECONDS:
+        if said is None:
             return
         with self._lock:
-            self._take_said(assignment, said)
+            if said.checkpoint is not None:
+                if self._monotonic() - said.checkpoint_at < CHECKPOINT_SECONDS:
+                    return
+                self._take_said(assignment, said)
+        # Perhaps it has been gathered meanwhile, and waits for the next turn of the loop.
         self._flush()
 
     def _take_said(self, assignment: Assignment, said: Said) -> None:
@@ -312,11 +319,6 @@ class Reports:
 
 def _nobody(assignment: Assignment) -> None:
     return None
-
-
-def _cut(text: str, limit_bytes: int) -> str:
-    """The beginning of a text; what UTF-8 does not have is shown escaped."""
-    return text.encode("utf-8", "backslashreplace")[:limit_bytes].decode("utf-8", "ignore")
 
 
 def _ids(assignments: list[Assignment]) -> bytes:

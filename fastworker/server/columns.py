@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from fastworker.core.facts import Outcomes, Retry, SaidLines
+from fastworker.core.facts import Checkpoints, Outcomes, Retry, SaidLines
 from fastworker.core.ids import split_ids
 from fastworker.core.records import (
     MAX_PAYLOAD_BYTES,
@@ -21,7 +21,7 @@ from fastworker.core.records import (
     TaskStatus,
 )
 from fastworker.errors import ProtocolError
-from fastworker.wire.messages import Assign, Finished, Lines, Outcome
+from fastworker.wire.messages import Assign, Checkpoint, Finished, Lines, Outcome
 from fastworker.wire.options import options_to_map
 
 FINISHED_JOBS: Final = 1000
@@ -114,6 +114,19 @@ def _retries(message: Outcome, statuses: Sequence[TaskStatus]) -> Iterator[tuple
                 f"{MAX_RETRY_DELAY_SECONDS:.0f} seconds, got {delay}"
             )
         yield index, Retry(delay, counted, budget)
+
+
+def checkpoints_fact(session: bytes, message: Checkpoint) -> Checkpoints:
+    """What attempts leave for those after them, as a fact.
+
+    Raises:
+        ProtocolError: one is too large.
+    """
+    if max(map(len, message.values), default=0) > MAX_PAYLOAD_BYTES:
+        raise ProtocolError(
+            f"message Checkpoint, field values: expected at most {MAX_PAYLOAD_BYTES} bytes each"
+        )
+    return Checkpoints(session, split_ids(message.ids), message.tokens, message.values)
 
 
 def lines_fact(session: bytes, message: Lines) -> SaidLines:

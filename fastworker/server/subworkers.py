@@ -9,7 +9,6 @@ import trio
 
 from fastworker.core.facts import (
     CapacityChange,
-    Checkpoints,
     Disconnection,
     Handbacks,
     Offer,
@@ -23,7 +22,7 @@ from fastworker.core.names import check_name
 from fastworker.core.records import ALL_QUEUES, POOLS, JobRow
 from fastworker.errors import FastWorkerError, ProtocolError
 from fastworker.server.clients import ClientPeer
-from fastworker.server.columns import lines_fact, outcomes_fact
+from fastworker.server.columns import checkpoints_fact, lines_fact, outcomes_fact
 from fastworker.server.plane import Plane
 from fastworker.transport.link import Link
 from fastworker.wire.codec import UnknownMessage, decode, encode
@@ -111,9 +110,7 @@ class SubworkerPeer:
             case Lines():
                 await put(lines_fact(session, message))
             case Checkpoint():
-                await put(
-                    Checkpoints(session, split_ids(message.ids), message.tokens, message.values)
-                )
+                await put(checkpoints_fact(session, message))
             case Handback():
                 await put(
                     Handbacks(

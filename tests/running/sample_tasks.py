@@ -191,3 +191,15 @@ def until_drained() -> str:
     while not current().draining:
         time.sleep(0.05)
     return "drained"
+
+
+@task(name="running-alone", run_in="process")
+def alone() -> object:
+    """Leaves a checkpoint and kills its process, at its first attempt."""
+    print(f"attempt {current().attempt}", flush=True)
+    found = current().last_checkpoint
+    if found is None:
+        time.sleep(0.5)
+        current().checkpoint(f"left by attempt {current().attempt}")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found

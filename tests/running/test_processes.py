@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,3 +120,40 @@ def test_a_draining_worker_tells_its_jobs(cluster: Cluster) -> None:
         assert next(iter(handle.logs())).text == "here I am"
         os.kill(worker.process.pid, signal.SIGTERM)
         assert handle.result(timeout=WAIT_SECONDS) == "drained"
+
+
+def test_the_command_line_shows_progress_and_lines(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.control_plane()
+    cluster.subworker("one")
+    with client_of(cluster) as client:
+        handle = hold(client, tmp_path / "go")
+        assert re.search(r"^progress +41 of 42$", told(cluster, "status", handle.id), re.MULTILINE)
+        (tmp_path / "go").touch()
+        handle.result(timeout=WAIT_SECONDS)
+        aloud = client.submit("running-count-aloud", 5)
+        lines = told(cluster, "logs", aloud.id, "--follow").splitlines()
+        assert [line.partition(" ")[2][13:] for line in lines] == [f"line {n}" for n in range(5)]
+        (first, *_) = told(cluster, "logs", aloud.id, "--json").splitlines()
+        assert json.loads(first)["text"] == "line 0" and json.loads(first)["level"] is None
+
+
+def told(cluster: Cluster, *arguments: str) -> str:
+    """What a command prints."""
+    finished = subprocess.run(
+        [sys.executable, "-m", "fastworker", *arguments],
+        env=cluster.client_environment(),
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def test_a_job_in_a_process_of_its_own_is_heard(cluster: Cluster) -> None:
+    cluster.control_plane()
+    cluster.subworker("one")
+    with client_of(cluster) as client:
+        handle = client.submit("running-alone")
+        assert [line.text for line in handle.logs()] == ["attempt 1", "attempt 2"]
+        assert handle.result(timeout=WAIT_SECONDS) == "left by attempt 1"
