@@ -23,6 +23,7 @@ from fastworker.core.commands import (
     AnnounceEnded,
     AnswerRegistration,
     AssignJobs,
+    CancelChildren,
     Command,
     SettleCancel,
 )
@@ -86,6 +87,8 @@ class Cluster(RuleBasedStateMachine):
         self.heard: dict[bytes, float] = {}
         self.connections = 0
         self.paused: set[str] = set()
+        self.parent_of: dict[bytes, bytes] = {}
+        self.to_follow: list[CancelChildren] = []
         self.cancels: list[CancelRequest] = []
         """Those that are not answered."""
         self.said: list[Fact] = []
@@ -110,9 +113,11 @@ class Cluster(RuleBasedStateMachine):
             for row in announced.finishes:
                 assert row.id not in self.ends, "a job ended twice"
                 self.ends[row.id] = row
+        self.to_follow += only(commands, CancelChildren)
         for settled in only(commands, SettleCancel):
-            assert settled.fact in self.cancels, "a cancel was answered twice"
-            self.cancels.remove(settled.fact)
+            if not settled.fact.follows:
+                assert settled.fact in self.cancels, "a cancel was answered twice"
+                self.cancels.remove(settled.fact)
         for command in only(commands, AssignJobs):
             for job, _ in command.jobs:
                 assert job.id not in self.plane.dispatcher.memory.cancels
@@ -177,6 +182,7 @@ class Cluster(RuleBasedStateMachine):
         delay=st.sampled_from([None, None, 0.0, 0.5, 4.0, 40.0]),
         expiry=st.sampled_from([None, None, None, None, 3.0, 30.0, 0.0]),
         on_lost=on_lost,
+        parent=st.none() | picks,
         dropped=st.booleans(),
     )
     def submit(
@@ -187,9 +193,13 @@ class Cluster(RuleBasedStateMachine):
         delay: float | None,
         expiry: float | None,
         on_lost: str,
+        parent: int | None,
         dropped: bool,
     ) -> None:
         ids = new_ids(count)
+        above = self.submitter(parent)
+        if above is not None:
+            self.parent_of.update(dict.fromkeys(ids, above))
         self.accepted += ids
         self.queue_of.update(dict.fromkeys(ids, queue))
         wall = self.plane.now.wall
@@ -197,11 +207,20 @@ class Cluster(RuleBasedStateMachine):
             ids,
             queue=queue,
             priority=priority,
-            options=JobOptions(on_lost=on_lost),
+            options=JobOptions(on_lost=on_lost, parent=above),
             ready_at=None if delay is None else wall + delay,
             expires_at=None if expiry is None else wall + expiry,
         )
         self.turn(fact, dropped=dropped)
+
+    def submitter(self, which: int | None) -> bytes | None:
+        """A job that may submit others: it runs, or did when the submission was on its way."""
+        if which is None or not self.accepted:
+            return None
+        memory, job_id = self.plane.dispatcher.memory, self.accepted[which % len(self.accepted)]
+        job = memory.jobs.get(job_id)
+        runs = job is not None and job.status is TaskStatus.RUNNING
+        return job_id if runs or memory.recent.get(job_id) is not None else None
 
     @precondition(lambda self: self.accepted)
     @rule(which=picks, dropped=st.booleans())
@@ -209,6 +228,14 @@ class Cluster(RuleBasedStateMachine):
         job_id = self.accepted[which % len(self.accepted)]
         self.cancels.append(CancelRequest(None, [job_id], ""))
         self.turn(self.cancels[-1], dropped=dropped)
+
+    @precondition(lambda self: self.to_follow)
+    @rule(dropped=st.booleans())
+    def follow(self, dropped: bool) -> None:
+        """The shell cancels the children of those that were cancelled."""
+        command = self.to_follow.pop(0)
+        ids = [row.id for row in self.plane.store.children(command.parents)]
+        self.turn(CancelRequest(None, ids, command.reason, follows=True), dropped=dropped)
 
     @precondition(lambda self: self.accepted)
     @rule(which=picks)
@@ -232,7 +259,7 @@ class Cluster(RuleBasedStateMachine):
         for session in WORKERS[:2]:
             self.connect(session, 3, False)
         for queue in QUEUES:
-            self.submit(5, queue, TaskPriority.NORMAL, None, None, on_lost, False)
+            self.submit(5, queue, TaskPriority.NORMAL, None, None, on_lost, None, False)
 
     @rule(
         session=st.sampled_from(WORKERS), slots=st.sampled_from([3, 2, 1, 0]), dropped=st.booleans()
@@ -385,6 +412,7 @@ class Cluster(RuleBasedStateMachine):
     def restart(self, back: bool) -> None:
         """``back``: the subworkers come back at once."""
         self.plane = self.plane.restart()
+        self.to_follow = [CancelChildren(self.plane.store.cancelled_parents(), "restart", None)]
         self.heard = dict.fromkeys(self.heard, self.plane.now.monotonic)
         returning = sorted(self.connected) if back else []
         self.connected.clear()
@@ -402,6 +430,19 @@ class Cluster(RuleBasedStateMachine):
             assert view.status.is_terminal == (end is not None)
             if end is not None:
                 assert (view.status, view.value) == (end.status, end.value)
+
+    @invariant()
+    def families_hold_who_lives_and_no_cancelled_job_is_forgotten(self) -> None:
+        store = self.plane.store
+        followed = {parent for command in self.to_follow for parent in command.parents}
+        asked = self.plane.dispatcher.memory.cancels
+        for parent in set(self.parent_of.values()):
+            mine = {job_id for job_id, above in self.parent_of.items() if above == parent}
+            living = {job_id for job_id in mine if job_id not in self.ends}
+            assert {row.id for row in store.children([parent])} == living
+            end = self.ends.get(parent)
+            if end is not None and end.status is TaskStatus.CANCELLED and parent not in followed:
+                assert living <= asked.keys(), "a child of a cancelled job goes on"
 
     @invariant()
     def leases_and_credit_agree(self) -> None:

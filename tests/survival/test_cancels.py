@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import statistics
 import subprocess
 import time
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fastworker import BlockingClient, CancelOutcome, TaskStatus
-from tests.support.cluster import COMMAND, Cluster
+from tests.support.cluster import COMMAND, SUBWORKER_READY, Cluster
 
 pytestmark = pytest.mark.process
 
@@ -43,6 +45,15 @@ def stubborn(mark: str, seconds: float) -> None:
 @task
 async def parent(mark: str) -> None:
     await sleep.delay(mark)
+    await anyio.sleep_forever()
+
+
+@task(on_lost="fail")
+async def owner(mark: str) -> None:
+    for_later = sleep.options(countdown=3600, owned=2, detached=True)
+    note = Path(mark + ".new")
+    note.write_text(await for_later.delay(mark))
+    note.rename(mark)
     await anyio.sleep_forever()
 """
 
@@ -150,3 +161,23 @@ def test_client_that_stays_through_a_restart_keeps_its_jobs(cluster: Cluster) ->
         stays.wait_connected(PATIENCE_SECONDS)
         time.sleep(3.0)
         assert handle.status() is TaskStatus.SCHEDULED
+
+
+def test_client_in_a_runner_owns_jobs_as_any_other(
+    client: BlockingClient, cluster: Cluster, tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark"
+    client.delay("owner", str(mark))
+    wait_started(mark)
+    owned = client.handle(mark.read_text())
+    plane, worker = cluster.members
+    seen = len(worker.lines)
+    plane.kill()
+    cluster.control_plane()
+    client.wait_connected(PATIENCE_SECONDS)
+    worker.wait_line(SUBWORKER_READY, after=seen)
+    time.sleep(3.0)
+    assert owned.status() is TaskStatus.SCHEDULED
+    (runner,) = worker.children()
+    os.kill(runner, signal.SIGKILL)
+    assert wait_ended(client, owned.id) is TaskStatus.CANCELLED
