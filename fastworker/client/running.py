@@ -12,7 +12,7 @@ from fastworker.core.ids import id_bytes, id_text
 from fastworker.core.records import TaskPriority
 from fastworker.errors import ProtocolError
 
-KINDS: Final = ("asyncio", "trio", "thread", "unknown")
+KINDS: Final = ("asyncio", "trio", "thread", "process", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,8 @@ class RunningJob:
         runner: number of the process in which it runs, -1 and below for those that run one job at
             a time; None if its worker has not answered.
         pid: of that process.
-        kind: ``asyncio``, ``trio`` or ``thread``; ``unknown`` if nobody has answered.
+        kind: ``asyncio`` or ``trio``, of a plain function ``thread`` or ``process``; ``unknown``
+            if nobody has answered.
         attempt: which try at it this is, from 1.
         started_at: when its code began; None in the first moment.
         parent: the job that submitted it, if one did.

@@ -26,8 +26,11 @@ LOOK_SECONDS: Final = 0.25
 LATE_SECONDS: Final = 0.5
 """A look that comes so much too late: the process was paused, or C code kept the interpreter."""
 
-BUSY_SHARE: Final = 0.4
-"""Of that time the loop's thread computed, on a machine with more to do: then it was the one."""
+BUSY_SHARE: Final = 0.1
+"""Of that time the loop's thread computed, on a machine with more to do: it may be the one."""
+
+WAITS_PER_SECOND: Final = 10
+"""Who waits for the interpreter asks for it every few milliseconds; a paused one does nothing."""
 
 Post = Callable[[Callable[[], None]], object]
 """Has a function called in the thread of a loop."""
@@ -49,6 +52,7 @@ class LoopWatch:
         self._reports = 0
         self._culprit: LoopBlocked | None = None
         self._cpu_seconds = 0.0
+        self._waits = 0
         self._ask(time.monotonic())
 
     def _ask(self, now: float) -> None:
@@ -71,10 +75,12 @@ class LoopWatch:
             late_seconds: how much later than planned this look comes.
         """
         used, self._cpu_seconds = self._cpu_seconds, self._cpu_now()
+        waits, self._waits = self._waits, _own_waits()
         if late_seconds > LATE_SECONDS and self._reports == 0:
             self._ask(now)
-            if self._cpu_seconds - used < late_seconds * BUSY_SHARE:
-                # Nobody ran: the process was paused, or the machine is overloaded.
+            computed = self._cpu_seconds - used >= late_seconds * BUSY_SHARE
+            if not computed or self._waits - waits < late_seconds * WAITS_PER_SECOND:
+                # Nobody ran, or we did not: the process was paused, the machine is overloaded.
                 return None
             # C code in the loop's thread kept the interpreter for itself, and may go on.
             self._asked_at = now - late_seconds
@@ -135,3 +141,12 @@ class LoopWatch:
         # Until its first probe has run, a loop is only known to be somewhere.
         innermost = sys._current_frames().get(self._thread) if self._thread is not None else None
         return thread_frames(innermost)
+
+
+def _own_waits() -> int:
+    """How often this thread has waited for anything so far."""
+    if sys.platform != "linux":
+        return 0
+    import resource  # not there on Windows, where tests of applications import this
+
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw

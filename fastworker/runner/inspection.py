@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import trio
 
+from fastworker.core.records import PROCESS_POOL
 from fastworker.runner.assignment import Assignment
 from fastworker.runner.attempt import run_coroutine, run_function
 from fastworker.runner.context import current_job
@@ -73,8 +74,8 @@ def stacks_of(
         if with_text and left <= 0:
             text = "left out, since the answer is full; ask for this job alone"
         left -= len(text)
-        waits = max(job.waits, 0)
-        rows.append([*Stack(job.token, loop_of(job) or "thread", waits, job.started_wall, text)])
+        kind = loop_of(job) or ("process" if job.route.pool == PROCESS_POOL else "thread")
+        rows.append([*Stack(job.token, kind, max(job.waits, 0), job.started_wall, text)])
     return rows
 
 

@@ -39,7 +39,7 @@ class Inspected(Message):
     null, stack]; attempts whose code does not run are left out. ``complete``: nothing else was.
 
     Numbers of runners that run one job at a time are negative. ``kind``: ``asyncio``, ``trio``,
-    ``thread``, or ``unknown`` if its runner has not answered.
+    ``thread``, ``process``, or ``unknown`` if its runner has not answered.
     """
 
     KIND: ClassVar[int] = 66

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -60,8 +61,6 @@ def start_plane(cluster: Cluster) -> Member:
 
 def logged_at(line: str) -> float:
     """The moment a log line tells, in seconds."""
-    from datetime import datetime
-
     return datetime.fromisoformat(line.split(" ")[0].replace("Z", "+00:00")).timestamp()
 
 

@@ -62,6 +62,11 @@ def sleep_in_thread(seconds: float = FOREVER) -> None:
     threading.Event().wait(seconds)  # in a thread
 
 
+@task(name="sleep_in_process", run_in="process")
+def sleep_in_process() -> None:
+    threading.Event().wait(FOREVER)  # in a process
+
+
 @task(name="block_loop")
 async def block_loop(seconds: float) -> str:
     time.sleep(seconds)  # noqa: ASYNC251  # blocks the loop

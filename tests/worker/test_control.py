@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from fastworker.wire.messages import Assign, RunnerReady, Started
+from fastworker.core.records import PROCESS_POOL
+from fastworker.wire.messages import Assign, Outcome, RunnerReady, Started
 from fastworker.wire.values import seal_call
 from fastworker.worker.runner_process import RunnerProcess, open_runner_process
 from tests.worker.builders import ASYNC, THREAD, ids, settings
@@ -76,6 +77,16 @@ async def test_the_stack_of_an_awaiting_job_ends_where_it_waits(
         for line in lines:
             assert line in str(stack)
         assert "fastworker/runner" not in str(stack)
+
+
+async def test_a_task_with_a_process_of_its_own_is_told_apart() -> None:
+    async with ready_runner() as runner:
+        await run(runner, "sleep_in_process", pool=PROCESS_POOL)
+        answer = await runner.inspect(None, with_stacks=True)
+        assert answer is not None
+        [[_, kind, _, _, stack]] = answer.rows
+        assert kind == "process"
+        assert "# in a process" in str(stack)
 
 
 async def test_the_stack_of_a_thread_is_that_of_its_job() -> None:
@@ -159,10 +170,16 @@ def letters_for(seconds: float) -> int:
 
 async def test_a_loop_whose_interpreter_was_held_is_reported_afterwards() -> None:
     letters = letters_for(2.0)
+    report = None
     async with ready_runner() as runner:
         await run(runner, "await_deep")
-        runner.send(call(2, "hold_interpreter", letters))
-        report = await runner.wait_blocked()
+        while report is None:  # how fast this machine is just now is a guess
+            runner.send(call(letters, "hold_interpreter", letters))
+            while not any(isinstance(message, Outcome) for message in await runner.receive()):
+                pass
+            with trio.move_on_after(1.0):
+                report = await runner.wait_blocked()
+            letters += 1
         assert report.task == "hold_interpreter"
         assert "# C code that keeps the interpreter" in report.stack
 
