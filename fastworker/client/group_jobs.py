@@ -160,7 +160,9 @@ class GroupJobs:
         for handle in posted.handles:
             self._forget(handle)
         if isinstance(error, Indeterminate):
-            self._to_cancel += posted.submission.jobs.ids
+            self._cancel_soon(posted.submission.jobs.ids)
+            if any(isinstance(one, Indeterminate) for one in self.errors):
+                return  # one lost connection is one failure, however many jobs were on their way
         elif self.cancel_called:
             return  # what a cancelled group did not get submitted is nobody's loss
         self.errors.append(error)
@@ -232,11 +234,14 @@ class GroupJobs:
                 handle._stop_listening()
                 self._forget(handle)
             elif not handle._watched.settled:
-                self._to_cancel.append(handle._watched.id)
+                self._cancel_soon([handle._watched.id])
+
+    def _cancel_soon(self, ids: list[bytes]) -> None:
+        """Accepted one after another, in the same turn: cancelled together."""
         connection = self._client._connection
-        if self._to_cancel and connection is not None:
-            # Accepted one after another, in the same turn: cancelled together.
+        if connection is not None and not self._to_cancel:
             connection.loop.call_soon_threadsafe(self._say_cancels)
+        self._to_cancel += ids
 
     def _say_cancels(self) -> None:
         connection = self._client._connection

@@ -187,7 +187,12 @@ class FakeControlPlane:
                 views = [view_to_map(self.view(i)) for i in known]
                 return [m.Fetched(message.request, views)]
             case m.Cancel():
-                return [m.Cancelled(message.request, [self._cancel(message.ids)])]
+                ids = split_ids(message.ids)
+                outcomes = [self._cancel(job_id) for job_id in ids]
+                pairs = zip(ids, outcomes, strict=True)
+                ended = [i for i, outcome in pairs if outcome == "cancelled" and i in peer.watched]
+                pushed: list[m.Message] = [self.finished(ended)] if ended else []
+                return [m.Cancelled(message.request, outcomes), *pushed]
             case m.Query(what="jobs"):
                 return [m.Report(message.request, {"jobs": [{"id": i} for i in self.jobs]})]
             case m.Query(what="status"):
