@@ -15,7 +15,7 @@ from fastworker.runner.assignment import Assignment
 from fastworker.runner.attempt import run_coroutine
 from fastworker.runner.channel import Channel
 from fastworker.runner.handover import Handover
-from fastworker.runner.lifespans import serve_within
+from fastworker.runner.lifespans import LEAVE_SECONDS, serve_within
 from fastworker.runner.reactor import Finish, WireUp
 from fastworker.runner.runtimes import trio_in_asyncio
 from fastworker.runner.watchdog import end_broken, start_loop_thread
@@ -178,10 +178,10 @@ class AsyncioThread:
         _post(self._loop, function)
 
     def stop(self) -> None:
-        """Leave the hooks, and wait until that is done. Any other thread."""
-        if self.failure is None:
+        """Leave the hooks, and wait until that is done, but not for ever. Any other thread."""
+        if self._hooks and self.failure is None:
             self.post(self._stopped.set)
-            self._left.wait()
+            self._left.wait(LEAVE_SECONDS)
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=_new_loop) as runner:

@@ -74,7 +74,8 @@ async def serve_within(
                     raise
             await serve()
             is_served = True
-            limit.enter_context(limit_leaving())
+            if hooks:
+                limit.enter_context(limit_leaving())
     except (Exception, SystemExit):
         if failure is None and not is_served:
             raise

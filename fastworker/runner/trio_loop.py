@@ -15,7 +15,7 @@ from fastworker.runner.assignment import Assignment
 from fastworker.runner.attempt import failed, run_coroutine, unwound
 from fastworker.runner.channel import Channel
 from fastworker.runner.handover import Handover
-from fastworker.runner.lifespans import serve_within
+from fastworker.runner.lifespans import LEAVE_SECONDS, serve_within
 from fastworker.runner.reactor import Finish, WireUp
 from fastworker.runner.runtimes import asyncio_in_trio
 from fastworker.runner.stops import note_limit
@@ -199,10 +199,10 @@ class TrioThread:
         self._token.run_sync_soon(function)
 
     def stop(self) -> None:
-        """Leave the hooks, and wait until that is done. Any other thread."""
-        if self.failure is None:
+        """Leave the hooks, and wait until that is done, but not for ever. Any other thread."""
+        if self._hooks and self.failure is None:
             self.post(self._stopped.set)
-            self._left.wait()
+            self._left.wait(LEAVE_SECONDS)
 
     async def _serve(self) -> None:
         token = self._token = trio.lowlevel.current_trio_token()

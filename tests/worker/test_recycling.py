@@ -34,6 +34,11 @@ async def whereabouts_async() -> list[int]:
     return [os.getpid(), current().attempt]
 
 
+@task(run_in="process")
+def whereabouts_alone() -> list[int]:
+    return [os.getpid(), current().attempt]
+
+
 @task
 def sleep(seconds: float) -> list[int]:
     time.sleep(seconds)
@@ -114,3 +119,15 @@ def test_a_long_job_of_a_runner_that_leaves_holds_nobody_up(cluster: Cluster) ->
         assert {handle.result(timeout=PATIENCE_SECONDS)[0] for handle in both} == {new}
         assert time.monotonic() - started < 4.0
         assert long.result(timeout=PATIENCE_SECONDS) == [old, 1]
+
+
+def test_processes_of_single_jobs_are_replaced_too(cluster: Cluster) -> None:
+    member = cluster.subworker("sw1", "--max-jobs-per-runner", "2", "--task-processes", "1")
+    with client_of(cluster) as client:
+        handles = [client.submit("whereabouts_alone") for _ in range(8)]
+        found = [handle.result(timeout=PATIENCE_SECONDS) for handle in handles]
+    assert all(attempt == 1 for _, attempt in found)
+    counted = Counter(pid for pid, _ in found)
+    # One more may have been on its way when the second ended.
+    assert set(counted.values()) <= {1, 2, 3} and len(counted) >= 3
+    assert "WARNING" not in member.log
