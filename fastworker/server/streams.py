@@ -91,7 +91,7 @@ class Streams:
             return
         link = self._roster.subworkers.get(session)
         if link is not None:
-            link.send(_pull(job, consumer.message, again=True))
+            link.send(_pull(job, consumer.message, again=False))
 
     def _returned(self, session: bytes, link: Link) -> None:
         """A subworker stands again: what it sent meanwhile was lost."""

@@ -9,8 +9,11 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import AsyncIterator, Iterator
 
 import anyio.lowlevel
+import trio
+import trio.lowlevel
 
 from fastworker.client import ambient
 from fastworker.runner.context import current_job
@@ -275,3 +278,21 @@ async def finishes_when_stopped() -> str:
     except asyncio.CancelledError:
         return "done all the same"
     return ""
+
+
+@task
+async def count_up(end: int) -> AsyncIterator[int]:
+    for number in range(end):
+        yield number
+
+
+@task(runtime="trio")
+async def trio_count_up(end: int) -> AsyncIterator[int]:
+    for number in range(end):
+        await trio.lowlevel.checkpoint()
+        yield number
+
+
+@task
+def plain_count_up(end: int) -> Iterator[int]:
+    yield from range(end)
