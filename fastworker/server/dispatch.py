@@ -19,7 +19,7 @@ from fastworker.core.commands import (
     Refusal,
 )
 from fastworker.core.dispatcher import Dispatcher
-from fastworker.core.facts import Fact, Renewals, Submission
+from fastworker.core.facts import Fact, Renewals, SaidLines, Submission
 from fastworker.core.questions import Known, Questions
 from fastworker.core.records import Now, Saves
 from fastworker.errors import InternalError
@@ -121,7 +121,10 @@ async def _take_turn(
             suspicious = True
         except NoSpace as full:
             dispatcher.drop(staged)
-            if any(isinstance(fact, Submission) for fact in facts):
+            if any(isinstance(fact, SaidLines) for fact in facts):
+                # What space is left is for outcomes.
+                facts = [fact for fact in facts if not isinstance(fact, SaidLines)]
+            elif any(isinstance(fact, Submission) for fact in facts):
                 facts = _refuse_submissions(facts, shell)
             elif not full.room_made:
                 return [fact for fact in facts if not isinstance(fact, Renewals)]

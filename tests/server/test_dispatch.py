@@ -11,13 +11,14 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fastworker.core.commands import AnswerRegistration, AnswerSubmission, AssignJobs, Command
 from fastworker.core.dispatcher import Dispatcher
+from fastworker.core.facts import SaidLines
 from fastworker.core.questions import Known, Questions
 from fastworker.core.records import Now, Saves, TaskPriority
 from fastworker.server.dispatch import FULL_STORE_PAUSE_SECONDS, dispatch_forever
 from fastworker.server.inbox import Inbox
 from fastworker.store.contract import DuplicateJob, NoSpace
 from fastworker.store.memory import MemoryStore
-from tests.core.harness import LEASE, new_ids, only, registration, submission
+from tests.core.harness import LEASE, new_ids, only, outcomes, registration, submission
 
 
 def clock() -> Now:
@@ -141,6 +142,28 @@ async def test_what_is_no_submission_is_saved_when_the_reserve_is_given_up(
     assert only(shell.commands, AnswerSubmission)[0].refused
     assert only(shell.commands, AnswerRegistration)
     assert trio.current_time() == before, "it was not put off"
+
+
+@pytest.mark.trio
+async def test_lines_are_given_up_before_anything_else_when_the_store_is_full(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    inbox, shell = Inbox(), Shell()
+    store = SlowStore()
+    dispatcher = Dispatcher(store.store.load(), clock(), lease_seconds=LEASE)
+    await inbox.put(registration(b"w" * 16, slots=1))
+    inbox.offer(submission(new_ids(1)), 1)
+    nursery.start_soon(dispatch_forever, dispatcher, inbox, store, shell, clock)
+    await shell.told.wait()
+    await wait_all_tasks_blocked()
+    (job,) = dispatcher.memory.jobs.values()
+    store.failures.append(NoSpace("full"))
+    lines = SaidLines(b"w" * 16, [job.id], [job.token], [0], [1], [1000.0], [20], ["said"])
+    await inbox.put(lines)
+    await inbox.put(outcomes(b"w" * 16, [job]))
+    await trio.sleep(0.1)
+    assert store.store.lines(job.id, after=0, limit=10) == []
+    assert dispatcher.job(job.id) is None
 
 
 @pytest.mark.trio
