@@ -160,5 +160,6 @@ def _amount(name: str, value: float) -> float:
     except (TypeError, ValueError, OverflowError):
         amount = math.nan
     if not math.isfinite(amount):
-        raise CallerError(f"progress({name}=…) expects a finite number, not {value!r:.60}")
+        shown = "one beyond all bounds" if isinstance(value, int) else f"{value!r:.60}"
+        raise CallerError(f"progress({name}=…) expects a finite number, not {shown}")
     return amount

@@ -153,7 +153,7 @@ def test_a_line_is_given_up_rather_than_waited_for(monkeypatch: pytest.MonkeyPat
     assert runner.frames == []
 
 
-@pytest.mark.parametrize("amount", [float("nan"), float("inf"), "three", 10**400])
+@pytest.mark.parametrize("amount", [float("nan"), float("inf"), "three", 10**5000], ids=range(4))
 def test_an_amount_is_a_number(amount: float) -> None:
     with pytest.raises(CallerError, match="finite number"):
         Runner().job().progress(amount)
