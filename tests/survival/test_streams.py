@@ -50,6 +50,27 @@ def count_in_thread(end: int) -> Iterator[int]:
     yield from range(end)
 
 
+@task(run_in="process")
+def count_alone(end: int) -> Iterator[int]:
+    yield from range(end)
+
+
+@task(run_in="process")
+async def count_alone_async(end: int) -> AsyncIterator[int]:
+    for number in range(end):
+        yield number
+
+
+@task
+async def total(end: int) -> int:
+    """Takes a stream from inside a task, over its subworker's connection."""
+    expected = 0
+    async for number in count.stream(end):
+        assert number == expected
+        expected += 1
+    return expected
+
+
 @task
 async def tick(seconds: float, note: str) -> AsyncIterator[int]:
     number = 0
@@ -65,6 +86,18 @@ async def tick(seconds: float, note: str) -> AsyncIterator[int]:
 
 @task
 def tick_in_thread(seconds: float, note: str) -> Iterator[int]:
+    number = 0
+    try:
+        while True:
+            time.sleep(seconds)
+            yield number
+            number += 1
+    finally:
+        Path(note).write_text("cleaned up")
+
+
+@task(run_in="process")
+def tick_alone(seconds: float, note: str) -> Iterator[int]:
     number = 0
     try:
         while True:
@@ -123,7 +156,7 @@ async def until(is_true: Callable[[], bool]) -> None:
         await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("task", COUNTING)
+@pytest.mark.parametrize("task", [*COUNTING, "count_alone", "count_alone_async"])
 def test_items_come_from_every_kind_of_generator(cluster: Cluster, task: str) -> None:
     cluster.control_plane()
     cluster.subworker("one")
@@ -172,6 +205,24 @@ def test_the_subworkers_connection_is_cut_again_and_again(cluster: Cluster) -> N
         assert proxy.cuts > 1
 
 
+def test_a_task_takes_a_stream_while_its_subworkers_connection_is_cut(cluster: Cluster) -> None:
+    cluster.control_plane()
+
+    async def main() -> None:
+        async with client_of(cluster) as client:
+            handle = await client.submit("total", VERY_MANY)
+            assert await handle.result(2 * WAIT_SECONDS) == VERY_MANY
+
+    with Proxy(cluster.port, random.Random(6), most_bytes=4 * MOST_BYTES) as proxy:
+        address = f"tcp://127.0.0.1:{proxy.port}"
+        cluster.start(
+            *("one", "run", "subworker", "--worker-id", "one", "--control-plane-address", address),
+            *("--token-file", str(cluster.token_file), "--task-modules", cluster.module),
+        )
+        asyncio.run(main())
+        assert proxy.cuts > 0
+
+
 def test_the_control_plane_is_killed_and_restarted_in_the_middle(cluster: Cluster) -> None:
     first = cluster.control_plane()
     cluster.subworker("one")
@@ -189,7 +240,7 @@ def test_the_control_plane_is_killed_and_restarted_in_the_middle(cluster: Cluste
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("task", ["tick", "tick_in_thread"])
+@pytest.mark.parametrize("task", ["tick", "tick_in_thread", "tick_alone"])
 def test_leaving_the_loop_cancels_the_job(cluster: Cluster, task: str, tmp_path: Path) -> None:
     cluster.control_plane()
     cluster.subworker("one")
@@ -248,7 +299,7 @@ def test_a_cancelled_job_ends_its_stream(cluster: Cluster, tmp_path: Path) -> No
 
     async def main() -> None:
         async with client_of(cluster) as client, client_of(cluster) as other:
-            for task in ("tick", "tick_in_thread"):
+            for task in ("tick", "tick_in_thread", "tick_alone"):
                 note = tmp_path / f"note of {task}"
                 stream = client.stream(task, 0.01, str(note))
                 assert await anext(stream) == 0
