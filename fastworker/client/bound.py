@@ -6,6 +6,7 @@ tasks, streams and task groups inside the block are found, in whatever function 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, Token
 from dataclasses import replace
@@ -16,7 +17,7 @@ import anyio
 
 from fastworker.client.connection import Connection
 from fastworker.client.local_group import LocalGroup
-from fastworker.client.submissions import Jobs
+from fastworker.client.submissions import Jobs, Spec
 from fastworker.errors import InvalidOption, RequestGone
 from fastworker.wire.messages import Cancel, Message
 
@@ -25,6 +26,9 @@ OWNED_SECONDS: Final = 30.0
 
 IDS_PER_CANCEL: Final = 1_000
 """As many jobs as one submission holds."""
+
+OWNED_SPECS: Final = 256
+"""Of tasks and options that are submitted again and again."""
 
 RECHECK_SECONDS: Final = 0.5
 """For requests that can only be asked whether their browser is there."""
@@ -70,7 +74,7 @@ class Bound:
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> bool | None:
         if self._token is not None:
             _bound.reset(self._token)
         if error is not None:
@@ -112,13 +116,14 @@ def submitted(jobs: Jobs) -> Jobs:
 
 def owned_jobs(jobs: Jobs, seconds: float) -> Jobs:
     """The same, cancelled when their client has been gone for so long; unless they say when."""
-    specs = [
-        spec
-        if spec.options.owned is not None
-        else spec._replace(options=replace(spec.options, owned=seconds))
-        for spec in jobs.specs
-    ]
-    return jobs._replace(specs=specs)
+    return jobs._replace(specs=[_owned(spec, seconds) for spec in jobs.specs])
+
+
+@functools.lru_cache(maxsize=OWNED_SPECS)
+def _owned(spec: Spec, seconds: float) -> Spec:
+    if spec.options.owned is not None:
+        return spec
+    return spec._replace(options=replace(spec.options, owned=seconds))
 
 
 def cancels(

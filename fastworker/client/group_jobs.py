@@ -101,8 +101,8 @@ class GroupJobs:
         if self.deadline < math.inf:
             jobs = _until(jobs, self.deadline)
         submission = self._client._submission(jobs, watch=True, grouped=grouped)
-        handles = [
-            GroupHandle[Any](self._client, job_id, models, self.ended)
+        handles: list[GroupHandle[Any]] = [
+            GroupHandle(self._client, job_id, models, self.ended)
             for job_id, models in zip(jobs.ids, jobs.models or repeat(None), strict=False)
         ]
         for handle, own in zip(handles, deadlines or (), strict=False):

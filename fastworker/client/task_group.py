@@ -158,7 +158,7 @@ class TaskGroup:
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> bool | None:
         if error is not None:
             self._stop(error)
         with waiting_for_results():

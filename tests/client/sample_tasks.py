@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
 import anyio
@@ -104,6 +104,13 @@ async def total(depth: int) -> int:
     async with current_client().task_group() as tg:
         child = tg.start_soon(total, depth - 1)
     return child.value + 1
+
+
+@task(name="group-count")
+async def count_slowly() -> AsyncIterator[int]:
+    for number in range(1000):
+        yield number
+        await anyio.sleep(1)
 
 
 @task(name="group-seconds-left")

@@ -15,7 +15,7 @@ import pytest
 from fastworker import Client, InvalidOption, RequestGone
 from fastworker.testing import open_runtime
 from tests.cancellation.stage import books_of
-from tests.client.sample_tasks import diary, echo, sleep
+from tests.client.sample_tasks import count_slowly, diary, echo, sleep
 from tests.support.cluster import Cluster
 from tests.support.web import running_app
 
@@ -222,3 +222,16 @@ async def test_what_is_no_request_is_refused() -> None:
     async with connected_client() as client:
         with pytest.raises(InvalidOption, match="not a dict"):
             client.bound_to({})  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+async def test_task_groups_and_streams_inside_are_found() -> None:
+    async with connected_client() as client:
+        with pytest.raises(RequestGone):
+            browser = Browser()
+            async with client.bound_to(browser), client.task_group() as tg:
+                tg.start_soon(sleep, "a")
+                browser.gone.set()
+                async for _ in count_slowly.stream():
+                    pass
+    assert not [line for line in diary if line.endswith("ended")]

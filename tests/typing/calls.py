@@ -9,6 +9,8 @@ from typing import Any, assert_type
 from fastworker import (
     AsyncStreamTask,
     AsyncTask,
+    Client,
+    GroupHandle,
     Lifespan,
     Stream,
     StreamTask,
@@ -90,6 +92,16 @@ async def well_typed() -> None:
     assert_type(await later.delay(1, 2), str)
     assert_type(await later.submit(1, 2), TaskHandle[int])
     assert_type(await add.options(on_lost="fail").delay(1, 2), str)
+
+
+async def grouped(client: Client) -> None:
+    async with client.task_group(deadline=60) as tg:
+        number = tg.start_soon(add, 1, y=2)
+        assert_type(number, GroupHandle[int])
+        assert_type(await number.result(), int)
+        assert_type(tg.options(queue="x").start_soon(greet, "Ann", loud=True), GroupHandle[str])
+        assert_type(tg.start_soon("add", 1, 2), GroupHandle[Any])
+    assert_type(number.value, int)
 
 
 @lifespan

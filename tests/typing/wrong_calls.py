@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from fastworker import Stream, TaskHandle, task
+from fastworker import Client, Stream, TaskHandle, task
 
 
 @task
@@ -43,6 +43,10 @@ async def wrongly_typed() -> None:
     await add.options(countdown="soon").delay(1, 2)  # wrong
     await add.options(on_lost="explode").delay(1, 2)  # wrong
     await add.options(queue="mail").submit("1", 2)  # wrong
+    async with Client() as client, client.task_group() as tg:
+        tg.start_soon(add, "1")  # wrong
+        tg.start_soon(greet, "Ann")  # wrong
+        tg.options(queue="x").start_soon(add, 1, 2, 3)  # wrong
     handle: TaskHandle[str] = await add.submit(1, 2)  # wrong
     del handle
 
