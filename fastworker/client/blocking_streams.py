@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -49,9 +50,9 @@ class BlockingStream(Generic[T]):
             raise StopIteration
         return self._items.popleft()
 
-    def cancel(self, reason: str = "") -> CancelResult:
+    def cancel(self, reason: str = "", *, grace: float | timedelta | None = None) -> CancelResult:
         """See `Stream.cancel`."""
-        return self._run(partial(self._stream.cancel, reason))
+        return self._run(partial(self._stream.cancel, reason, grace=grace))
 
     def close(self) -> None:
         """See `Stream.aclose`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar, cast
@@ -67,9 +68,11 @@ class Stream(Generic[T]):
         """The job."""
         return id_text(self._jobs.ids[0])
 
-    async def cancel(self, reason: str = "") -> CancelResult:
-        """Cancel the job; the iteration then raises `JobCancelled`. See `TaskHandle.cancel`."""
-        return await self._client.cancel(self.task_id, reason=reason)
+    async def cancel(
+        self, reason: str = "", *, grace: float | timedelta | None = None
+    ) -> CancelResult:
+        """Cancel the job; the iteration then raises `JobCancelled`. See `Client.cancel`."""
+        return await self._client.cancel(self.task_id, reason=reason, grace=grace)
 
     # --- items -------------------------------------------------------------------------------
 
