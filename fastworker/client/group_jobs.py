@@ -134,10 +134,13 @@ class GroupJobs:
                 connection = self._client._usable()
                 await connection.wait_for_room(posted.submission, [])
             except FastWorkerError as error:
+                if self.cancel_called:
+                    return  # all that waited has been dropped
                 self._unsent.popleft()
                 self._refused(posted, error)
-                continue
-            if self._unsent and self._unsent[0] is posted:
+            else:
+                if self.cancel_called:
+                    return
                 self._unsent.popleft()
                 self._post(connection, posted)
 

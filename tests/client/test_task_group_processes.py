@@ -50,7 +50,7 @@ async def fail(folder: str) -> None:
 
 @task(name="parent")
 async def parent(folder: str, children: int) -> None:
-    async with current_client().task_group() as tg:
+    async with current_client().task_group(owned=3) as tg:
         for number in range(children):
             tg.start_soon(work, folder, number)
 '''
@@ -84,7 +84,7 @@ def fleet(tmp_path: Path) -> Iterator[Cluster]:
     with Cluster(tmp_path, tasks=TASKS, module="group_tasks") as cluster:
         cluster.control_plane()
         for name in ("one", "two"):
-            cluster.subworker(name, "--concurrency", str(SLOTS // 2))
+            cluster.subworker(name, "--concurrency", str(SLOTS // 2), "--queues", "default")
         yield cluster
 
 
@@ -206,3 +206,19 @@ async def test_a_block_does_not_wait_for_a_control_plane_that_stays_away(
         await client.wait_connected(PATIENCE_SECONDS)
         await eventually(lambda: len(diary(tmp_path)[1]) == 20)
         await client.status()
+
+
+@pytest.mark.anyio
+async def test_a_worker_that_dies_takes_the_groups_of_its_jobs_along(
+    fleet: Cluster, tmp_path: Path
+) -> None:
+    """What its jobs have started on other workers is cancelled after ``owned`` seconds."""
+    parents = fleet.subworker("parents", "--queues", "parents")
+    async with client_of(fleet) as client:
+        await client.wait_connected(PATIENCE_SECONDS)
+        parent = await client.options(queue="parents").submit("parent", str(tmp_path), 10)
+        await eventually(lambda: len(diary(tmp_path)[0]) == 10)
+        parents.kill()
+        await eventually(lambda: len(diary(tmp_path)[1]) == 10)
+        assert (await parent.cancel()).cancelled
+        await nothing_is_left(client)

@@ -163,6 +163,24 @@ async def test_a_full_outbox_is_forgotten_with_the_group(plane: FakeControlPlane
         await nothing_is_left(client)
 
 
+async def test_a_full_outbox_that_gets_no_room_is_one_failure(plane: FakeControlPlane) -> None:
+    plane.answer = None
+    async with Client(
+        control_plane_address=plane.address, token=TOKEN, outbox_limit=3, submit_timeout=0.3
+    ) as client:
+        with pytest.raises(ExceptionGroup) as caught:
+            async with client.task_group() as tg:
+                for number in range(50):
+                    tg.start_soon("add", number)
+        assert [type(error) for error in caught.value.exceptions] == [Indeterminate]
+        with pytest.raises(ExceptionGroup) as caught:
+            async with client.task_group() as tg:
+                for number in range(50):
+                    tg.start_soon("add", number)
+                raise ValueError("the block")
+        assert [str(error) for error in caught.value.exceptions] == ["the block"]
+
+
 async def test_a_lost_connection_is_no_failure(client: Client, plane: FakeControlPlane) -> None:
     plane.hold = True
     async with client.task_group() as tg:
