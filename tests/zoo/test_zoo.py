@@ -90,7 +90,7 @@ def verdict(case: Case, result: TaskResult) -> str | None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_job_ends_as_it_should_and_good_ones_succeed(
+def test_c26_every_job_ends_as_it_should_and_good_ones_succeed(
     client: BlockingClient, kind: str
 ) -> None:
     good = [call(f"succeeds.{SHARED[n % len(SHARED)]}", n) for n in range(GOOD_JOBS)]
@@ -114,7 +114,7 @@ def test_every_job_ends_as_it_should_and_good_ones_succeed(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("animal", ["waits", "blocks", "spins"])
-def test_the_deadline_ends_it_whether_it_listens_or_not(
+def test_c27_the_deadline_ends_it_whether_it_listens_or_not(
     client: BlockingClient, kind: str, animal: str
 ) -> None:
     arguments = (60,) if animal == "waits" else ()
