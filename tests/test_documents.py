@@ -8,6 +8,7 @@ begins with ``$`` is run, and what follows is what it prints; ``…`` stands for
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -132,6 +133,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         cluster.control_plane()
         cluster.subworker("sw1")
         yield cluster
+
+
+def test_no_two_documents_have_a_task_of_one_name() -> None:
+    names = [
+        each.name
+        for each in ast.parse(all_tasks()).body
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    assert sorted(set(names)) == sorted(names)
 
 
 @pytest.mark.process

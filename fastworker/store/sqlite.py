@@ -271,7 +271,7 @@ class SqliteStore:
 
     def reader(self) -> StoreReader:
         with self._failures_named():
-            reader = SqliteReader(self._folder.database)
+            reader = SqliteReader(self._folder.database, self._folder.check_present)
         self._readers.append(reader)
         return reader
 

@@ -27,15 +27,20 @@ from fastworker.store.sqlite_file import connect
 
 
 class SqliteReader:
-    """A `StoreReader` of committed data."""
+    """A `StoreReader` of committed data.
 
-    def __init__(self, database: Path) -> None:
+    Args:
+        check_present: raises if the files that are read are no longer there.
+    """
+
+    def __init__(self, database: Path, check_present: Callable[[], None]) -> None:
+        self._check_present = check_present
         self._connection = connect(database, mode="ro")
         self._connection.execute("PRAGMA query_only = ON")
         self._connection.execute("PRAGMA wal_autocheckpoint = 0")
 
     def views(self, ids: Sequence[bytes]) -> list[JobView]:
-        with _failures_named():
+        with self._failures_named():
             return [
                 rows.job_view(row)
                 for statement, values in rows.select_views(ids)
@@ -43,21 +48,21 @@ class SqliteReader:
             ]
 
     def payloads(self, keys: Sequence[int]) -> dict[int, bytes]:
-        with _failures_named():
+        with self._failures_named():
             found: dict[int, bytes] = {}
             for statement, values in rows.select_payloads(keys):
                 found.update(self._connection.execute(statement, values))
             return found
 
     def checkpoints(self, keys: Sequence[int]) -> dict[int, bytes]:
-        with _failures_named():
+        with self._failures_named():
             found: dict[int, bytes] = {}
             for statement, values in rows.select_checkpoints(keys):
                 found.update(self._connection.execute(statement, values))
             return found
 
     def lines(self, job_id: bytes, *, after: int, limit: int) -> list[LineRow]:
-        with _failures_named():
+        with self._failures_named():
             found = self._connection.execute(rows.SELECT_LINES, (job_id, after, limit))
             return [LineRow._make(row) for row in found]
 
@@ -70,7 +75,7 @@ class SqliteReader:
             "before": rows.LAST_KEY if criteria.before_key is None else criteria.before_key,
             "limit": criteria.limit,
         }
-        with _failures_named():
+        with self._failures_named():
             page = self._connection.execute(rows.SELECT_PAGE, bound)
             return [(row[18], rows.job_view(row)) for row in page]
 
@@ -82,7 +87,7 @@ class SqliteReader:
             "before": rows.LAST_KEY if criteria.before_key is None else criteria.before_key,
             **rows.error_hints(criteria.error),
         }
-        with _failures_named():
+        with self._failures_named():
             found = self._connection.execute(rows.SELECT_DEAD, bound)
             views = ((row[18], rows.job_view(row)) for row in found)
             page = list(
@@ -92,7 +97,7 @@ class SqliteReader:
             return page
 
     def attempts(self, job_id: bytes) -> list[AttemptView]:
-        with _failures_named(), self._snapshot() as execute:
+        with self._failures_named(), self._snapshot() as execute:
             job = execute(rows.SELECT_LAST_ATTEMPT, (job_id,)).fetchone()
             if job is None:
                 return []
@@ -118,21 +123,21 @@ class SqliteReader:
         return self._family(rows.SELECT_OWNED, (owner, at_most, after_key, limit))
 
     def _family(self, statement: str, bound: tuple[object, ...]) -> list[FamilyRow]:
-        with _failures_named():
+        with self._failures_named():
             return [FamilyRow(*row) for row in self._connection.execute(statement, bound)]
 
     def owners(self) -> list[tuple[bytes, float]]:
-        with _failures_named():
+        with self._failures_named():
             return self._connection.execute(rows.SELECT_OWNERS).fetchall()
 
     def cancelled_parents(self) -> list[bytes]:
-        with _failures_named():
+        with self._failures_named():
             found = self._connection.execute(rows.SELECT_CANCELLED_PARENTS)
             return [parent for (parent,) in found]
 
     def counts(self) -> dict[str, int]:
         counted = {status.value: 0 for status in TaskStatus}
-        with _failures_named(), self._snapshot() as execute:
+        with self._failures_named(), self._snapshot() as execute:
             held = (
                 "SELECT status, count(*) FROM jobs"
                 " WHERE position IS NULL AND finished_at IS NULL GROUP BY status"
@@ -145,6 +150,15 @@ class SqliteReader:
                 if name.startswith("ended_"):
                     counted[name.removeprefix("ended_")] += count
         return counted
+
+    @contextlib.contextmanager
+    def _failures_named(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            # Of files that were taken away the disk is not to blame.
+            self._check_present()
+            raise StoreBroken(f"reading the store failed ({error}); check the disk") from error
 
     @contextlib.contextmanager
     def _snapshot(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
@@ -162,11 +176,3 @@ class SqliteReader:
 
 def _is_wanted(view: JobView, criteria: DeadFilter) -> bool:
     return criteria.error is None or is_of_error(criteria.error, view.status, view.failure)
-
-
-@contextlib.contextmanager
-def _failures_named() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StoreBroken(f"reading the store failed ({error}); check the disk") from error

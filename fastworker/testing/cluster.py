@@ -100,7 +100,7 @@ class Cluster:
         for runner in self.runners:
             runner.kill()
 
-    async def leave_runners(self) -> None:
+    async def _leave_runners(self) -> None:
         """End the runners, and wait until their lifespan hooks have been left."""
         with trio.move_on_after(LEAVE_SECONDS, shield=True):
             for runner in list(self.runners):
@@ -207,7 +207,7 @@ async def run_cluster(
             finally:
                 set_stand_in(None)
                 if lifespans:
-                    await cluster.leave_runners()
+                    await cluster._leave_runners()
                 nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         error = _only_one(group)
