@@ -81,9 +81,11 @@ def python_blocks(document: str) -> list[str]:
 def all_tasks() -> str:
     """The tasks of every document as one module: a worker loads one ``tasks``."""
     found = [python_blocks(document)[0] for document in ("README.md", "docs/tutorial.md")]
-    for page in PAGES:
-        found += [b.text for b in blocks_of(HOW_TO / f"{page}.md") if b.is_file("tasks.py")]
-    return "\n\n".join(found)
+    return "\n\n".join([*found, *(text for page in PAGES for text in tasks_of(page))])
+
+
+def tasks_of(page: str) -> list[str]:
+    return [b.text for b in blocks_of(HOW_TO / f"{page}.md") if b.is_file("tasks.py")]
 
 
 def run(cluster: Cluster, command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -135,13 +137,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-def test_no_two_documents_have_a_task_of_one_name() -> None:
-    names = [
-        each.name
-        for each in ast.parse(all_tasks()).body
-        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
-    assert sorted(set(names)) == sorted(names)
+def test_no_two_pages_have_a_task_of_one_name() -> None:
+    pages: dict[str, str] = {}
+    for page in PAGES:
+        for each in ast.parse("\n".join(tasks_of(page))).body:
+            if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert pages.setdefault(each.name, page) == page, each.name
 
 
 @pytest.mark.process
