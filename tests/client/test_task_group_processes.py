@@ -15,6 +15,8 @@ from tests.cancellation.stage import books_of
 from tests.support.cluster import Cluster
 from tests.support.process import Member
 
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
 TASKS = '''\
 """Tasks that write down when they start and when they end, one file for each process."""
 import os

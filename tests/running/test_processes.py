@@ -18,6 +18,8 @@ from tests.support.cluster import Cluster
 
 TASKS = (Path(__file__).parent / "sample_tasks.py").read_text("utf-8")
 
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
 WAIT_SECONDS = 90
 """For a result on a busy machine: a lease has to end first where a subworker was killed."""
 

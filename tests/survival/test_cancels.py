@@ -16,7 +16,7 @@ import pytest
 from fastworker import BlockingClient, CancelOutcome, TaskStatus
 from tests.support.cluster import COMMAND, SUBWORKER_READY, Cluster
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 PATIENCE_SECONDS = 20.0
 """For a busy machine."""

@@ -7,7 +7,7 @@ import pytest
 from tests.survival.chaos import Site
 from tests.survival.proxy import Proxy
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
 def test_connections_cut_under_load(site: Site) -> None:

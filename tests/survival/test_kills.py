@@ -6,7 +6,7 @@ import pytest
 
 from tests.survival.chaos import SHORT_LEASE, Site
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
 def test_control_plane_killed_under_load(site: Site) -> None:

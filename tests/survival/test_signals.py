@@ -12,7 +12,7 @@ from fastworker.client.blocking import BlockingHandle
 from tests.support.process import WAIT_SECONDS
 from tests.survival.chaos import Site
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 MEGABYTE = 1024 * 1024
 

@@ -16,7 +16,7 @@ from tests.support.cluster import Cluster
 from tests.support.process import WAIT_SECONDS
 from tests.survival.proxy import Proxy
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 TASKS = '''\
 """Tasks that yield."""
@@ -345,7 +345,6 @@ def test_a_consumer_that_disappears_ends_its_job(cluster: Cluster, tmp_path: Pat
     asyncio.run(main())
 
 
-@pytest.mark.slow
 def test_a_million_items_pass_a_slow_consumer_in_bounded_memory(cluster: Cluster) -> None:
     control_plane = cluster.control_plane()
     subworker = cluster.subworker("one")

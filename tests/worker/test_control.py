@@ -19,7 +19,7 @@ from fastworker.worker.runner_process import RunnerProcess, open_runner_process
 from tests.worker.builders import ASYNC, THREAD, ids, settings
 from tests.worker.sample_blocking import hold_interpreter_now
 
-pytestmark = [pytest.mark.trio, pytest.mark.process]
+pytestmark = [pytest.mark.trio, pytest.mark.process, pytest.mark.slow]
 
 PATIENCE_SECONDS = 30.0
 SETTINGS = dataclasses.replace(settings(), task_modules=["tests.worker.sample_blocking"])

@@ -14,7 +14,7 @@ from tests.worker.builders import ASYNC, THREAD, ids, settings
 from tests.worker.fake_control_plane import Session
 from tests.worker.test_real_runner import call, on_stage
 
-pytestmark = [pytest.mark.trio, pytest.mark.process]
+pytestmark = [pytest.mark.trio, pytest.mark.process, pytest.mark.slow]
 
 SETTINGS = dataclasses.replace(settings(), task_modules=["tests.worker.stop_tasks"])
 PROMISED_SECONDS = 0.5

@@ -13,7 +13,7 @@ import pytest
 from fastworker import BlockingClient
 from tests.support.cluster import Cluster
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 TASKS = '''\
 """Hooks that note in a file what happens to them, and tasks that use what they opened."""

@@ -15,7 +15,7 @@ from tests.worker.fake_control_plane import Session
 from tests.worker.test_enforcing import wait_started
 from tests.worker.test_real_runner import call, on_stage
 
-pytestmark = [pytest.mark.trio, pytest.mark.process]
+pytestmark = [pytest.mark.trio, pytest.mark.process, pytest.mark.slow]
 
 SETTINGS = dataclasses.replace(
     settings(), task_modules=["tests.worker.stop_tasks"], task_processes=2

@@ -12,7 +12,7 @@ import pytest
 from fastworker import BlockingClient
 from tests.support.cluster import Cluster
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 TASKS = '''\
 """Tasks that say where they run, and one that never lets go of what it took."""

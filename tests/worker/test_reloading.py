@@ -14,7 +14,7 @@ from fastworker import BlockingClient
 from fastworker.worker.reloading import CodeFolders, code_folders
 from tests.support.cluster import COMMAND, Cluster
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 TASKS = """\
 import os
