@@ -11,7 +11,7 @@ from fastworker.client.queues import QueueState
 from fastworker.client.running import RunningJob, WorkerJobs
 
 if TYPE_CHECKING:
-    from fastworker.client.blocking import BlockingHandle
+    from fastworker.client.blocking_handles import BlockingHandle
     from fastworker.client.client import Client
     from fastworker.client.handles import TaskHandle
 
