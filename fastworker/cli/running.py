@@ -10,14 +10,13 @@ import typer
 
 from fastworker.cli.exits import FAILED
 from fastworker.cli.flags import CONNECTION, AsJson, with_settings
+from fastworker.cli.jobs import JobId
 from fastworker.cli.output import say, show, show_json
 from fastworker.config import Resolved
 from fastworker.core.ids import id_bytes
 
 if TYPE_CHECKING:
     from fastworker.client.running import RunningJob, WorkerJobs
-
-JobId = Annotated[str, typer.Argument(metavar="ID", help="the job's id", show_default=False)]
 
 MARGIN: Final = "  "
 

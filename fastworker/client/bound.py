@@ -15,14 +15,12 @@ from typing import Any, Final, Protocol
 
 import anyio
 
+from fastworker.client.calls import OWNED_SECONDS
 from fastworker.client.connection import Connection
 from fastworker.client.local_group import LocalGroup
 from fastworker.client.submissions import Jobs, Spec
 from fastworker.errors import InvalidOption, RequestGone
 from fastworker.wire.messages import Cancel, Message
-
-OWNED_SECONDS: Final = 30.0
-"""An application that is gone for longer has lost its requests."""
 
 IDS_PER_CANCEL: Final = 1_000
 """As many jobs as one submission holds."""

@@ -11,12 +11,13 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
 import anyio
 
+from fastworker.client.moments import moment
 from fastworker.core.ids import id_text
 from fastworker.core.records import TaskStatus
 from fastworker.errors import ClientNotReady, ProtocolError
@@ -208,14 +209,10 @@ def _opened(body: CallbackBody, acknowledge: Callable[[], None]) -> JobCallback:
         error=error,
         traceback=None if failure is None else failure.traceback or None,
         reason=None if failure is None else failure.reason or None,
-        started_at=_moment(body.started_at),
-        completed_at=_moment(body.completed_at),
+        started_at=moment(body.started_at),
+        completed_at=moment(body.completed_at),
         attempts=body.attempts,
         callback_data=None if body.data is None else open_value(body.data),
         delivery_id=body.delivery.hex(),
         _acknowledge=acknowledge,
     )
-
-
-def _moment(wall: float | None) -> datetime | None:
-    return None if wall is None else datetime.fromtimestamp(wall, UTC)

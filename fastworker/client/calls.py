@@ -42,7 +42,8 @@ MAX_GROUP_BYTES: Final = 8 * 1024 * 1024
 """Of arguments: what one transaction of the control plane takes at most."""
 
 OWNED_SECONDS: Final = 30.0
-"""A stream whose client has been gone for so long is cancelled; one that reconnects goes on."""
+"""A stream, or a request, whose client has been gone for so long has lost it: its jobs are
+cancelled. One that reconnects before goes on."""
 
 _RANDOM_BYTES: Final = 10
 """Of one UUIDv7."""

@@ -17,6 +17,7 @@ from fastworker.client.ambient import wall_seconds
 from fastworker.client.base import ClientBase
 from fastworker.client.calls import Call, job_of
 from fastworker.client.handles import TaskHandle
+from fastworker.client.moments import moment
 from fastworker.core.ids import ID_BYTES, id_bytes, id_text
 from fastworker.core.lengths import seconds_of
 from fastworker.core.records import AttemptView, JobView, TaskPriority, TaskStatus
@@ -364,15 +365,11 @@ def _attempt(view: AttemptView) -> Attempt:
         worker=view.worker,
         host=view.host,
         pid=view.pid,
-        started_at=_moment(view.started_at),
-        finished_at=_moment(view.finished_at),
+        started_at=moment(view.started_at),
+        finished_at=moment(view.finished_at),
         outcome=view.outcome,
         error=view.error or None,
     )
-
-
-def _moment(wall: float | None) -> datetime | None:
-    return None if wall is None else datetime.fromtimestamp(wall, UTC)
 
 
 def _text(job_id: bytes | None) -> str | None:

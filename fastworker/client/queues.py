@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from fastworker.client.base import ClientBase
+from fastworker.client.moments import moment
 from fastworker.core.names import check_name
 from fastworker.core.records import TaskPriority
 from fastworker.errors import ProtocolError
@@ -75,13 +76,12 @@ class QueueCalls(ClientBase):
 
 def _state(row: Mapping[str, Any]) -> QueueState:
     try:
-        oldest_at = row.get("oldest_at")
         return QueueState(
             queue=str(row["queue"]),
             queued=int(row["queued"]),
             by_priority=dict(zip(TaskPriority, map(int, row["priorities"]), strict=True)),
             paused=row.get("paused") is True,
-            oldest_at=None if oldest_at is None else datetime.fromtimestamp(oldest_at, UTC),
+            oldest_at=moment(row.get("oldest_at")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ProtocolError(f"the report of a queue cannot be read: {error!r}") from error

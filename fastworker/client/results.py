@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from fastworker.client.failures import failure_error
+from fastworker.client.moments import moment
 from fastworker.core.ids import id_text, split_ids
 from fastworker.core.records import (
     STATUS_CODES,
@@ -296,8 +297,8 @@ def _task_result(job_id: bytes, ending: Ending, *, reason: str | None) -> TaskRe
         status=ending.status,
         result=open_value(ending.value) if has_value and ending.value is not None else None,
         error=None if failure is None else _error_text(failure),
-        started_at=_moment(ending.started_at),
-        completed_at=_moment(ending.finished_at) if ended else None,
+        started_at=moment(ending.started_at),
+        completed_at=moment(ending.finished_at) if ended else None,
         reason=(failure.reason or None) if failure is not None and ended else reason,
         traceback=None if failure is None else failure.traceback or None,
         attempts=ending.attempts,
@@ -306,10 +307,6 @@ def _task_result(job_id: bytes, ending: Ending, *, reason: str | None) -> TaskRe
 
 def _error_text(failure: Failure) -> str:
     return f"{failure.type_name}: {failure.message}" if failure.type_name else failure.message
-
-
-def _moment(wall: float | None) -> datetime | None:
-    return None if wall is None else datetime.fromtimestamp(wall, UTC)
 
 
 def _gone_error(watched: Watched) -> FastWorkerError:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from fastworker.client.base import ClientBase
+from fastworker.client.moments import moment
 from fastworker.core.ids import id_bytes, id_text
 from fastworker.core.records import TaskPriority
 from fastworker.errors import ProtocolError
@@ -139,7 +140,7 @@ def _running(row: Mapping[str, Any]) -> RunningJob:
             pid=None if pid is None else int(pid),
             kind=kind if kind in KINDS else "unknown",
             attempt=int(row["attempt"]),
-            started_at=None if started_at is None else datetime.fromtimestamp(started_at, UTC),
+            started_at=moment(started_at),
             parent=None if parent is None else id_text(parent),
             watchers=int(row["watchers"]),
             waits=int(row["waits"]),

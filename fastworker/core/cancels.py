@@ -16,7 +16,7 @@ from fastworker.core.facts import CancelRequest, Unwindings, Withdrawals
 from fastworker.core.memory import Draft, PendingCancel
 from fastworker.core.outcomes import holds
 from fastworker.core.questions import Known
-from fastworker.core.records import JobRow, Now, TaskStatus
+from fastworker.core.records import DEFAULT_GRACE_SECONDS, JobRow, Now, TaskStatus
 from fastworker.core.submissions import recorded_end
 
 EARLY_CANCEL_SECONDS: Final = 60.0
@@ -24,9 +24,6 @@ EARLY_CANCEL_SECONDS: Final = 60.0
 
 EARLY_CANCELS: Final = 10_000
 """How many of them; the oldest are forgotten first."""
-
-DEFAULT_GRACE_SECONDS: Final = 5.0
-"""For code that is told to stop and was not given another time: to close what it has open."""
 
 
 def cancel_jobs(draft: Draft, fact: CancelRequest, known: Known, now: Now) -> None:

@@ -7,7 +7,6 @@ the client's own loop.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import threading
 from collections import deque
@@ -15,10 +14,10 @@ from collections.abc import Callable
 
 import anyio
 import anyio.lowlevel
-import sniffio
 
 from fastworker.client import ambient
 from fastworker.runner.context import current_job, current_lease, seconds_left
+from fastworker.runner.posting import Post, post_to_this_loop
 from fastworker.runner.service import RunnerService
 from fastworker.wire.messages import Relay
 
@@ -30,8 +29,6 @@ SEND_WINDOW_BYTES = 1024 * 1024
 
 MAX_UNREAD_BYTES = 64 * 1024 * 1024
 """A client that leaves more than this unread loses its connection, as it would elsewhere."""
-
-Post = Callable[[Callable[[], None]], None]
 
 
 class RelayedTransport:
@@ -142,7 +139,7 @@ class Relays:
     async def open(self) -> RelayedTransport:
         """A new connection for a client on the running loop."""
         number = next(self._numbers)
-        transport = RelayedTransport(number, self, _post_to_this_loop())
+        transport = RelayedTransport(number, self, post_to_this_loop())
         self._transports[number] = transport
         return transport
 
@@ -177,19 +174,6 @@ class Relays:
 
 def _nothing() -> None:
     pass
-
-
-def _post_to_this_loop() -> Post:
-    if sniffio.current_async_library() == "trio":
-        import trio
-
-        return trio.lowlevel.current_trio_token().run_sync_soon
-    loop = asyncio.get_running_loop()
-
-    def post(function: Callable[[], None]) -> None:
-        loop.call_soon_threadsafe(function)
-
-    return post
 
 
 def serve_clients(service: RunnerService, relays: Relays) -> None:

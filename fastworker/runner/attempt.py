@@ -69,9 +69,7 @@ async def run_coroutine(
         passes: True for an exception that is the surroundings' own and must go on: the
             cancellation of everything around this attempt.
     """
-    current_job.set(assignment)
-    assignment.route.board[assignment.place] = assignment.token
-    call = _call_of(assignment)
+    call = _begin(assignment)
     if isinstance(call, Ending):
         return call
     definition, args, kwargs = call
@@ -92,9 +90,7 @@ async def run_coroutine(
 
 def run_function(assignment: Assignment) -> Ending:
     """Run a ``def`` task in the calling thread. Sets `current_job` as `run_coroutine` does."""
-    current_job.set(assignment)
-    assignment.route.board[assignment.place] = assignment.token
-    call = _call_of(assignment)
+    call = _begin(assignment)
     if isinstance(call, Ending):
         return call
     definition, args, kwargs = call
@@ -165,7 +161,10 @@ def expired(assignment: Assignment) -> Ending:
 _Call = tuple[TaskDefinition, list[Any], dict[str, Any]]
 
 
-def _call_of(assignment: Assignment) -> _Call | Ending:
+def _begin(assignment: Assignment) -> _Call | Ending:
+    """Note that it has started; what to call, or why there is nothing to call."""
+    current_job.set(assignment)
+    assignment.route.board[assignment.place] = assignment.token
     definition = assignment.route.definition
     if definition is None:
         name = assignment.route.task

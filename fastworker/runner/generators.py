@@ -6,7 +6,6 @@ before the items in front of it have been taken.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from contextlib import aclosing, closing
@@ -14,10 +13,10 @@ from functools import partial
 from typing import Any
 
 import anyio
-import sniffio
 
 from fastworker.core.records import MAX_PAYLOAD_BYTES
 from fastworker.runner.assignment import Assignment
+from fastworker.runner.posting import post_to_this_loop
 from fastworker.runner.streams import StreamBuffer
 from fastworker.wire.values import PayloadTooLarge, seal_value
 
@@ -72,7 +71,7 @@ async def _in_loop(made: Generator[Any, Any, Any]) -> AsyncGenerator[Any, None]:
 
 
 async def _stream(assignment: Assignment, source: AsyncIterator[Any], stream: StreamBuffer) -> None:
-    post = _post_to_this_loop()
+    post = post_to_this_loop()
 
     async def wait(is_true: Callable[[], bool]) -> None:
         while not is_true():
@@ -164,11 +163,3 @@ class _Collected:
             )
             raise ItemRefused from PayloadTooLarge(message)
         self.items.append(item)
-
-
-def _post_to_this_loop() -> Callable[[Callable[[], object]], object]:
-    if sniffio.current_async_library() == "trio":
-        import trio
-
-        return trio.lowlevel.current_trio_token().run_sync_soon
-    return asyncio.get_running_loop().call_soon_threadsafe

@@ -41,7 +41,7 @@ class TrioReactor:
         self._token.run_sync_soon(function)
 
     def later(self, seconds: float, function: Callable[[], None]) -> None:
-        self._nursery.start_soon(_call_later, seconds, function)
+        self._nursery.start_soon(call_later, seconds, function)
 
     def watch_writable(self, on_writable: Callable[[], None] | None) -> None:
         self._on_writable = on_writable
@@ -69,7 +69,8 @@ class TrioReactor:
                     self._on_writable()
 
 
-async def _call_later(seconds: float, function: Callable[[], None]) -> None:
+async def call_later(seconds: float, function: Callable[[], None]) -> None:
+    """A timer, as a task of a nursery."""
     await trio.sleep(seconds)
     function()
 

@@ -25,6 +25,7 @@ from fastworker.runner.inspection import Jobs, stacks_of
 from fastworker.runner.lifespans import serve_within
 from fastworker.runner.reactor import Start
 from fastworker.runner.service import RunnerService
+from fastworker.runner.trio_loop import call_later
 from fastworker.runner.wiring import Routes, RunnerLimits
 from fastworker.tasks import Runtime, TaskDefinition, lifespans
 from fastworker.testing.clock import ClusterClock
@@ -212,7 +213,7 @@ class InProcessRunner:
     def later(self, seconds: float, function: Callable[[], None]) -> None:
         """See `Reactor.later`."""
         if self._attempts is not None:
-            self._attempts.start_soon(_call_later, seconds, function)
+            self._attempts.start_soon(call_later, seconds, function)
 
     def watch_writable(self, on_writable: Callable[[], None] | None) -> None:
         """See `Reactor.watch_writable`; the channel is never full."""
@@ -221,11 +222,6 @@ class InProcessRunner:
         """See `Reactor.stop`."""
         if self._attempts is not None:
             self._attempts.cancel_scope.cancel()
-
-
-async def _call_later(seconds: float, function: Callable[[], None]) -> None:
-    await trio.sleep(seconds)
-    function()
 
 
 def _collected(start: Start) -> Start:

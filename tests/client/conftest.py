@@ -9,6 +9,7 @@ import pytest
 from fastworker.client import ambient
 from fastworker.client.client import Client
 from tests.client.fake_control_plane import TOKEN, FakeControlPlane, open_fake_control_plane
+from tests.client.sample_tasks import diary
 
 
 @pytest.fixture(
@@ -20,6 +21,11 @@ from tests.client.fake_control_plane import TOKEN, FakeControlPlane, open_fake_c
 )
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def _clean_diary() -> None:
+    diary.clear()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
@@ -14,12 +14,6 @@ from tests.cancellation.stage import books_of
 from tests.client.sample_tasks import cleaning, diary, echo, fail, nested, sleep, total
 
 PATIENCE_SECONDS = 20.0
-
-
-@pytest.fixture(autouse=True)
-def _clean_diary() -> Iterator[None]:
-    diary.clear()
-    yield
 
 
 def run(test: Callable[[Client], Awaitable[None]], *, concurrency: int = 100) -> None:

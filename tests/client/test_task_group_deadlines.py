@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 import trio
@@ -14,12 +14,6 @@ from tests.cancellation.stage import books_of
 from tests.client.sample_tasks import diary, nested, seconds_left, seconds_left_below, sleep, total
 
 pytestmark = pytest.mark.trio
-
-
-@pytest.fixture(autouse=True)
-def _clean_diary() -> Iterator[None]:
-    diary.clear()
-    yield
 
 
 @pytest.fixture

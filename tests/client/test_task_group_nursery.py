@@ -7,7 +7,7 @@ that it holds. Jobs stand in for child tasks; the whole system is in the loop of
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -30,12 +30,6 @@ from tests.client.sample_tasks import (
 )
 
 pytestmark = pytest.mark.trio
-
-
-@pytest.fixture(autouse=True)
-def _clean_diary() -> Iterator[None]:
-    diary.clear()
-    yield
 
 
 @pytest.fixture

@@ -139,6 +139,14 @@ def client_of(cluster: Cluster, port: int | None = None) -> Client:
     return Client(control_plane_address=address, token=cluster.token, submit_timeout=WAIT_SECONDS)
 
 
+def start_subworker_behind(proxy: Proxy, cluster: Cluster) -> None:
+    address = f"tcp://127.0.0.1:{proxy.port}"
+    cluster.start(
+        *("one", "run", "subworker", "--worker-id", "one", "--control-plane-address", address),
+        *("--token-file", str(cluster.token_file), "--task-modules", cluster.module),
+    )
+
+
 async def take_all(stream: Stream[int], pause: Callable[[int], float] | None = None) -> list[int]:
     found = []
     async for item in stream:
@@ -196,11 +204,7 @@ def test_the_subworkers_connection_is_cut_again_and_again(cluster: Cluster) -> N
             assert found == [[*range(VERY_MANY)]] * 3
 
     with Proxy(cluster.port, random.Random(5), most_bytes=4 * MOST_BYTES) as proxy:
-        address = f"tcp://127.0.0.1:{proxy.port}"
-        cluster.start(
-            *("one", "run", "subworker", "--worker-id", "one", "--control-plane-address", address),
-            *("--token-file", str(cluster.token_file), "--task-modules", cluster.module),
-        )
+        start_subworker_behind(proxy, cluster)
         asyncio.run(main())
         assert proxy.cuts > 1
 
@@ -214,11 +218,7 @@ def test_a_task_takes_a_stream_while_its_subworkers_connection_is_cut(cluster: C
             assert await handle.result(2 * WAIT_SECONDS) == VERY_MANY
 
     with Proxy(cluster.port, random.Random(6), most_bytes=4 * MOST_BYTES) as proxy:
-        address = f"tcp://127.0.0.1:{proxy.port}"
-        cluster.start(
-            *("one", "run", "subworker", "--worker-id", "one", "--control-plane-address", address),
-            *("--token-file", str(cluster.token_file), "--task-modules", cluster.module),
-        )
+        start_subworker_behind(proxy, cluster)
         asyncio.run(main())
         assert proxy.cuts > 0
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fastworker.core.records import STATUS_NUMBERS, TaskPriority, TaskStatus
 from fastworker.wire.addresses import Address
 from fastworker.wire.messages import Assign, Outcome
+from fastworker.wire.values import seal_call
 from fastworker.worker.settings import SubworkerSettings
 
 ASYNC, THREAD = 0, 1
@@ -36,6 +37,17 @@ def assign(
         payloads=[b"payload %d" % token for token in tokens],
         attempts=[1] * len(tokens),
         budget=None if budget is None else [budget] * len(tokens),
+    )
+
+
+def call(token: int, task: str, *args: object, pool: int = ASYNC) -> Assign:
+    """One job with real arguments."""
+    return Assign(
+        ids=ids([token]),
+        tokens=[token],
+        specs=[[task, 1, pool, {}]],
+        payloads=[seal_call(args, {}, task=task)],
+        attempts=[1],
     )
 
 

@@ -13,26 +13,15 @@ import pytest
 import trio
 
 from fastworker.core.records import PROCESS_POOL
-from fastworker.wire.messages import Assign, Outcome, RunnerReady, Started
-from fastworker.wire.values import seal_call
+from fastworker.wire.messages import Outcome, RunnerReady, Started
 from fastworker.worker.runner_process import RunnerProcess, open_runner_process
-from tests.worker.builders import ASYNC, THREAD, ids, settings
+from tests.worker.builders import ASYNC, THREAD, call, ids, settings
 from tests.worker.sample_blocking import hold_interpreter_now
 
 pytestmark = [pytest.mark.trio, pytest.mark.process, pytest.mark.slow]
 
 PATIENCE_SECONDS = 30.0
 SETTINGS = dataclasses.replace(settings(), task_modules=["tests.worker.sample_blocking"])
-
-
-def call(token: int, task: str, *args: object, pool: int = ASYNC) -> Assign:
-    return Assign(
-        ids=ids([token]),
-        tokens=[token],
-        specs=[[task, 1, pool, {}]],
-        payloads=[seal_call(args, {}, task=task)],
-        attempts=[1],
-    )
 
 
 @asynccontextmanager

@@ -11,7 +11,6 @@ import pytest
 import trio
 
 from fastworker.wire.messages import (
-    Assign,
     Bye,
     Capacity,
     Handback,
@@ -20,27 +19,17 @@ from fastworker.wire.messages import (
     Register,
     Started,
 )
-from fastworker.wire.values import open_value, seal_call
+from fastworker.wire.values import open_value
 from fastworker.worker.runner_process import open_runner_process
 from fastworker.worker.settings import SubworkerSettings
 from fastworker.worker.subworker import Subworker
-from tests.worker.builders import ASYNC, SUCCESS, THREAD, ids, settings
+from tests.worker.builders import ASYNC, SUCCESS, THREAD, call, settings
 from tests.worker.fake_control_plane import FakeControlPlane, Session
 
 pytestmark = [pytest.mark.trio, pytest.mark.process]
 
 PATIENCE_SECONDS = 30.0
 SETTINGS = dataclasses.replace(settings(), task_modules=["tests.worker.sample_tasks"])
-
-
-def call(token: int, task: str, *args: object, pool: int = ASYNC) -> Assign:
-    return Assign(
-        ids=ids([token]),
-        tokens=[token],
-        specs=[[task, 1, pool, {}]],
-        payloads=[seal_call(args, {}, task=task)],
-        attempts=[1],
-    )
 
 
 class Stage:
