@@ -1,4 +1,4 @@
-"""Takes jobs from the data channel, starts them as slots allow, and tells how they ended.
+"""Takes what comes over the data channel, starts jobs as slots allow, and tells how they ended.
 
 Everything here belongs to the main thread; the methods that may be called from other threads say
 so. No function here waits or calls user code.
@@ -12,22 +12,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from itertools import repeat
-from typing import cast
 
-from fastworker.core.ids import split_ids
-from fastworker.runner.assignment import Assignment, Route
+from fastworker.runner.announcing import ANNOUNCE_SECONDS, announce_long
+from fastworker.runner.assignment import Assignment
 from fastworker.runner.attempt import DRAINED, GIVEN_UP, Ending, expired
 from fastworker.runner.attention import Attention
 from fastworker.runner.board import Board
 from fastworker.runner.channel import ChannelClosed, FrameChannel
 from fastworker.runner.handover import Handover
+from fastworker.runner.intake import Intake, RouteFinder
 from fastworker.runner.outcomes import OutcomeBatch, handback_of
 from fastworker.runner.reactor import Reactor
 from fastworker.runner.ready import ReadyJobs
 from fastworker.runner.reports import Reports
 from fastworker.runner.slots import Slots
-from fastworker.runner.stopping import Limits, limits_of
 from fastworker.runner.stops import Stops
 from fastworker.runner.streams import Streams
 from fastworker.runner.watchdog import end_process_group
@@ -40,15 +38,11 @@ from fastworker.wire.messages import (
     Relay,
     RunnerSlots,
     RunnerStop,
-    Started,
     Withdraw,
 )
 
 STARTS_PER_TURN = 16
 """Between two looks at the channel: the hand-over that an urgent job may have to wait for."""
-
-ANNOUNCE_SECONDS = 0.1
-"""Jobs that run longer are reported as started; shorter ones cost no message."""
 
 FLUSH_SECONDS = 0.001
 """While jobs are being started without a pause, outcomes gather for this long at most: a frame
@@ -59,9 +53,6 @@ FLUSH_BYTES = 4 * 1024 * 1024
 
 MAX_UNSENT_BYTES = 8 * 1024 * 1024
 """Nothing more is started while the subworker leaves more than this unread."""
-
-RouteFinder = Callable[[str, int], Route]
-"""From a task's name and the pool its job was sent for."""
 
 
 class RunnerService:
@@ -84,27 +75,21 @@ class RunnerService:
         self._reactor = reactor
         self._slots = Slots(slots)
         self._ready = ReadyJobs(pools=len(slots))
-        self._find_route = find_route
         self._on_relay = on_relay
         self._board = board if board is not None else Board([0])
         self._attention = attention if attention is not None else Attention()
         self._monotonic = monotonic
         self._wall = wall
         self._running: dict[int, Assignment] = {}
+        self._intake = Intake(
+            find_route, ready=self._ready, running=self._running, monotonic=monotonic
+        )
         self._stops = Stops(
-            reactor,
-            ready=self._ready,
-            running=self._running,
-            tell=self.tell,
-            monotonic=monotonic,
+            reactor, ready=self._ready, running=self._running, tell=self.tell, monotonic=monotonic
         )
         self._outcomes = OutcomeBatch()
         self._reports = Reports(
-            reactor,
-            flush_soon=self._flush_soon,
-            flush=self._flush,
-            monotonic=monotonic,
-            wall=wall,
+            reactor, flush_soon=self._flush_soon, flush=self._flush, monotonic=monotonic, wall=wall
         )
         self._outbox: list[Message] = []
         self._outbox_bytes = 0
@@ -200,39 +185,7 @@ class RunnerService:
             self._stops.lease_lost(message)
 
     def _take_assign(self, message: Assign) -> None:
-        now = self._monotonic()
-        specs = [
-            _spec(self._find_route(cast(str, task), cast(int, pool)), priority, options)
-            for task, priority, pool, options in message.specs
-        ]
-        columns = zip(
-            split_ids(message.ids),
-            message.tokens,
-            message.payloads,
-            message.attempts,
-            repeat(0) if message.which is None else message.which,
-            repeat(None) if message.budget is None else message.budget,
-            repeat(0) if message.failures is None else message.failures,
-            repeat(None) if message.remaining is None else message.remaining,
-            strict=False,
-        )
-        put, ready, running = self._ready.put, self._ready, self._running
-        for job_id, token, payload, attempt, which, budget, failures, remaining in columns:
-            if token in running or token in ready:
-                continue
-            route, priority, limits, streamed, context = specs[which]
-            limit = None if budget is None else now + budget
-            job = Assignment(job_id, token, route, priority, payload, attempt, limit, failures)
-            if remaining is not None:
-                job.limits = Limits(limits and limits.timeout, now + remaining, self._monotonic)
-            elif limits is not None:
-                job.limits = limits
-            job.streamed, job.context = streamed, context
-            put(job)
-        if message.checkpoints is not None:
-            for token, checkpoint in zip(message.tokens, message.checkpoints, strict=True):
-                if checkpoint is not None and (left := ready.get(token)) is not None:
-                    left.checkpoint = checkpoint
+        self._intake.take(message)
         if self._stopping:
             self._hand_back()
 
@@ -299,30 +252,12 @@ class RunnerService:
         self._flush_soon()
 
     def _announce_started(self) -> None:
-        self._timer_set = False
         now = self._monotonic()
-        long: list[Assignment] = []
-        next_at: float | None = None
-        for assignment in self._running.values():
-            if assignment.announced:
-                continue
-            due = assignment.started + ANNOUNCE_SECONDS
-            if due > now:
-                # In order of their starts: all that follow are younger.
-                next_at = due
-                break
-            assignment.announced = True
-            long.append(assignment)
-        if long:
-            self.tell(
-                Started(
-                    ids=b"".join(each.id for each in long),
-                    tokens=[each.token for each in long],
-                    started_at=[each.started_wall or 0.0 for each in long],
-                )
-            )
+        started, next_at = announce_long(self._running.values(), now=now)
+        if started is not None:
+            self.tell(started)
+        self._timer_set = next_at is not None
         if next_at is not None:
-            self._timer_set = True
             self._reactor.later(next_at - now, self._announce_started)
 
     # --- waiting jobs ---------------------------------------------------------------------
@@ -430,15 +365,3 @@ class RunnerService:
             callbacks, self._unsent_callbacks = self._unsent_callbacks, []
             for callback in callbacks:
                 callback()
-
-
-def _spec(
-    route: Route, priority: object, options: object
-) -> tuple[Route, int, Limits | None, bool, bytes | None]:
-    """What is the same for all jobs of one spec, whether they are streamed, and their context; a
-    call's own limit replaces its task's."""
-    if not options or not isinstance(options, dict):
-        return route, cast(int, priority), route.limits, False, None
-    own = limits_of(options.get("timeout"))
-    streamed, context = options.get("stream") is True, options.get("context")
-    return route, cast(int, priority), own or route.limits, streamed, context

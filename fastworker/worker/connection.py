@@ -171,7 +171,7 @@ class Connection:
             incarnation=self._incarnation,
             label=settings.label,
             queues=list(settings.queues),
-            tasks=self._switchboard.tasks,
+            tasks=self._switchboard.offering.tasks,
             pools=pools,
             prefetch=prefetch,
             local=settings.local,
@@ -180,7 +180,7 @@ class Connection:
             claim_ids=claim_ids,
             claim_tokens=claim_tokens,
             tags=list(settings.tags) or None,
-            withheld=self._switchboard.withheld,
+            withheld=self._switchboard.offering.withheld,
         )
 
     async def _receive_registered(

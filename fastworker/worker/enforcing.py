@@ -23,7 +23,8 @@ import trio
 from fastworker.core.ids import id_text
 from fastworker.core.records import STATUS_NUMBERS, TaskStatus
 from fastworker.wire.messages import Message, Unwinding
-from fastworker.worker.held import HeldJob, HeldJobs
+from fastworker.worker.held import HeldJobs
+from fastworker.worker.held_job import HeldJob
 from fastworker.worker.limits import JobLimits
 from fastworker.worker.outcomes import EndedJob
 from fastworker.worker.runner_handle import RunnerHandle

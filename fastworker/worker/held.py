@@ -1,9 +1,8 @@
 """The jobs a subworker holds and has no outcome of: queued here, or handed to a runner. Pure.
 
 Jobs wait in one line per pool and priority. The most urgent is handed over first, to the runner
-with the lowest share of its slots taken. A runner is given a *window* of jobs: its slots and a
-few more, so that a slot never waits for us. Less urgent jobs never fill the window of more
-urgent ones; what a runner holds in all is bounded by `RunnerLoad.room`.
+with the lowest share of its slots taken, as far as its `RunnerLoad` has room. Jobs that run alone
+wait in lines of their own, for `LoneRunners`.
 
 Tokens are unique per attempt, so they are the keys. Moments are monotonic seconds.
 """
@@ -12,84 +11,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Final
 
 from fastworker.core.ids import split_ids
 from fastworker.core.records import PROCESS_POOL
 from fastworker.errors import ProtocolError
 from fastworker.wire.messages import Assign
+from fastworker.worker.columns import assigns_of
+from fastworker.worker.held_job import HeldJob
 from fastworker.worker.limits import NO_LIMITS, JobLimits, TaskLimits, spec_limits
+from fastworker.worker.loads import PRIORITIES, SHARED_POOLS, RunnerLoad
 from fastworker.worker.lone_runners import LoneRunner, LoneRunners
-
-PRIORITIES: Final = 4
-SHARED_POOLS: Final = 2
-"""Of event loops and of threads: runners have several of their jobs at once."""
-
-MAX_RUNNER_PREFETCH: Final = 16
-"""Jobs a runner holds beyond its slots. It bounds, with the slots, how many less urgent jobs start
-while a more urgent one is on its way from here to the runner."""
-
-MAX_ASSIGN_JOBS: Final = 512
-"""Of one message to a runner: its fixed cost has vanished, and it decodes within a millisecond."""
-
-MAX_ASSIGN_BYTES: Final = 2 * 1024 * 1024
-"""Of the payloads in one message to a runner: far below a frame's limit with one more payload."""
-
-
-@dataclass(slots=True, eq=False)
-class HeldJob:
-    """One lease without an outcome.
-
-    ``runner`` None: still queued here. ``stale``: the lease is gone, nobody waits for the job.
-    ``gone``: no longer held.
-    """
-
-    id: bytes
-    token: int
-    spec: list[object]
-    payload: bytes
-    attempt: int
-    start_before: float | None
-    failures: int
-    priority: int
-    pool: int
-    runner: int | None = None
-    started_at: float | None = None
-    stale: bool = False
-    gone: bool = False
-    limits: JobLimits | None = None
-    checkpoint: bytes | None = None
-
-
-@dataclass(slots=True)
-class RunnerLoad:
-    """What one runner has been given and has not ended; ``slots`` change as tasks wait."""
-
-    slots: list[int]
-    jobs: dict[int, HeldJob] = field(default_factory=dict)
-    counts: list[list[int]] = field(
-        default_factory=lambda: [[0] * PRIORITIES for _ in range(SHARED_POOLS)]
-    )
-
-    def room(self, pool: int, priority: int) -> int:
-        """How many more jobs of this priority may be handed over now; perhaps less than none."""
-        slots = self.slots[pool]
-        window = slots + min(slots, MAX_RUNNER_PREFETCH)
-        counts = self.counts[pool]
-        return min(window - sum(counts[priority:]), window + slots * priority - sum(counts))
-
-    def share(self, pool: int) -> float:
-        """Taken share of the slots."""
-        return sum(self.counts[pool]) / max(self.slots[pool], 1)
-
-    def add(self, job: HeldJob) -> None:
-        self.jobs[job.token] = job
-        self.counts[job.pool][job.priority] += 1
-
-    def remove(self, job: HeldJob) -> None:
-        del self.jobs[job.token]
-        self.counts[job.pool][job.priority] -= 1
 
 
 class HeldJobs:
@@ -120,6 +51,11 @@ class HeldJobs:
     def get(self, token: int) -> HeldJob | None:
         """The job held under this token, if any."""
         return self._jobs.get(token)
+
+    def is_ours(self, token: int) -> bool:
+        """Whether this job is held, and its lease is not known to be gone."""
+        job = self._jobs.get(token)
+        return job is not None and not job.stale
 
     @property
     def jobs(self) -> Iterable[HeldJob]:
@@ -167,6 +103,7 @@ class HeldJobs:
             lost = [] if load is None else list(load.jobs.values())
         for job in lost:
             del self._jobs[job.token]
+            job.gone = True
         return lost
 
     def change_slots(self, runner: int, changes: Iterable[Sequence[int]]) -> None:
@@ -175,16 +112,12 @@ class HeldJobs:
         Raises:
             ProtocolError: no such pool.
         """
-        load = self._load_of(runner)
         alone = self._lone(runner)
+        load = self._load_of(runner)
         if alone is not None:
             alone.waits += sum(change for _, change in changes)
-        if load is None:
-            return
-        for pool, change in changes:
-            if not 0 <= pool < SHARED_POOLS:
-                raise ProtocolError(f"a runner changed the slots of pool {pool}; there is none")
-            load.slots[pool] += change
+        elif load is not None:
+            load.change_slots(changes)
 
     def slots(self) -> list[int]:
         """Slots of all ready runners that are shared, by pool.
@@ -270,11 +203,13 @@ class HeldJobs:
             for priority in reversed(range(PRIORITIES)):
                 if not self._hand_over_line(lines[priority], pool, priority, chosen):
                     break
-        return [
-            (runner, _assign(chunk, now=now))
-            for runner, jobs in chosen.items()
-            for chunk in _chunks(jobs)
-        ]
+        messages = []
+        for runner, jobs in chosen.items():
+            messages += [(runner, assign) for assign in assigns_of(jobs, now=now)]
+            for job in jobs:
+                # A lost job is handed back, not run again from here.
+                job.payload, job.checkpoint = b"", None
+        return messages
 
     def _hand_over_line(
         self, line: deque[HeldJob], pool: int, priority: int, chosen: dict[int, list[HeldJob]]
@@ -364,57 +299,3 @@ def _place_of(spec: Sequence[object]) -> tuple[int, int]:
         ):
             return priority, pool
     raise ProtocolError("an assigned job names a priority or pool that does not exist")
-
-
-def _chunks(jobs: list[HeldJob]) -> Iterable[list[HeldJob]]:
-    chunk: list[HeldJob] = []
-    size = 0
-    for job in jobs:
-        weight = len(job.payload) + len(job.checkpoint or b"")
-        if len(chunk) >= MAX_ASSIGN_JOBS or (chunk and size + weight > MAX_ASSIGN_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(job)
-        size += weight
-    if chunk:
-        yield chunk
-
-
-def _assign(jobs: list[HeldJob], *, now: float) -> Assign:
-    """One message with these jobs. Their payloads are let go: a lost job is handed back, not
-    run again from here."""
-    numbers: dict[int, int] = {}
-    specs: list[list[object]] = []
-    which = []
-    for job in jobs:
-        number = numbers.get(id(job.spec))
-        if number is None:
-            number = numbers[id(job.spec)] = len(specs)
-            specs.append(job.spec)
-        which.append(number)
-    budgets = [
-        None if job.start_before is None else max(job.start_before - now, 0.0) for job in jobs
-    ]
-    failures = [job.failures for job in jobs]
-    remaining = [_remaining(job, now) for job in jobs]
-    checkpoints = [job.checkpoint for job in jobs]
-    message = Assign(
-        ids=b"".join([job.id for job in jobs]),
-        tokens=[job.token for job in jobs],
-        specs=specs,
-        payloads=[job.payload for job in jobs],
-        attempts=[job.attempt for job in jobs],
-        which=which if len(specs) > 1 else None,
-        budget=None if all(budget is None for budget in budgets) else budgets,
-        failures=failures if any(failures) else None,
-        remaining=None if all(seconds is None for seconds in remaining) else remaining,
-        checkpoints=checkpoints if any(checkpoints) else None,
-    )
-    for job in jobs:
-        job.payload, job.checkpoint = b"", None
-    return message
-
-
-def _remaining(job: HeldJob, now: float) -> float | None:
-    limits = job.limits
-    return None if limits is None or limits.deadline is None else max(limits.deadline - now, 0.0)

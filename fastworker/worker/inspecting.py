@@ -12,7 +12,7 @@ from fastworker.core.ids import id_text
 from fastworker.transport.link import Link
 from fastworker.wire.messages import Inspect, Inspected, LoopBlocked
 from fastworker.worker.control import silence_of
-from fastworker.worker.held import HeldJob
+from fastworker.worker.held_job import HeldJob
 from fastworker.worker.runner_handle import RunnerHandle
 
 MAX_QUESTIONS: Final = 16

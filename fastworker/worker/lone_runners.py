@@ -13,14 +13,12 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
 
 from fastworker.core.records import TaskPriority
-
-if TYPE_CHECKING:
-    from fastworker.worker.held import HeldJob
+from fastworker.worker.held_job import HeldJob
 
 MOST_URGENT_FIRST: Final = tuple(sorted(map(int, TaskPriority), reverse=True))
 

@@ -183,7 +183,7 @@ class Subworker:
             "subworker %s (pid %d) offers %d tasks to %s",
             self._settings.label,
             os.getpid(),
-            len(self._switchboard.tasks),
+            len(self._switchboard.offering.tasks),
             addresses,
         )
         async with trio.open_nursery() as nursery:

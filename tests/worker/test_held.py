@@ -5,7 +5,8 @@ import pytest
 from fastworker.core.records import TaskPriority
 from fastworker.errors import ProtocolError
 from fastworker.wire.messages import Assign
-from fastworker.worker.held import MAX_RUNNER_PREFETCH, HeldJobs
+from fastworker.worker.held import HeldJobs
+from fastworker.worker.loads import MAX_RUNNER_PREFETCH
 from tests.worker.builders import ASYNC, THREAD, assign
 
 LOW, NORMAL, HIGH, CRITICAL = TaskPriority
@@ -158,7 +159,19 @@ def test_a_lost_runner_takes_only_its_own_jobs() -> None:
     lost = held.remove_runner(0)
     assert [job.token for job in lost] == [0, 2]
     assert [job.token for job in held.jobs] == [1, 3, 4, 5]
+    assert all(job.gone for job in lost)
     assert held.remove_runner(0) == []
+
+
+def test_a_stale_job_is_held_but_not_ours() -> None:
+    held = held_with_runners((1, 1))
+    held.receive(assign(1, 2), now=0.0)
+    handed(held)
+    job = held.get(1)
+    assert job is not None
+    job.stale = True
+    assert [token in held for token in (1, 2, 3)] == [True, True, False]
+    assert [held.is_ours(token) for token in (1, 2, 3)] == [False, True, False]
 
 
 def test_a_withdrawn_queued_job_is_never_handed_over() -> None:
