@@ -127,7 +127,7 @@ class GroupHandle(TaskHandle[R]):
         return ending.status is TaskStatus.EXPIRED or reason == "deadline"
 
     def _accept(self, watched: Watched) -> None:
-        self.deduplicated = watched.id != self._watched.id
+        self.deduplicated: bool = watched.id != self._watched.id
         self._watched = watched
         self._posted = None
         if watched.settled:
