@@ -146,6 +146,7 @@ def test_no_two_pages_have_a_task_of_one_name() -> None:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("document", "call"),
     [("README.md", CALL_APPLICATION), ("docs/tutorial.md", CALL_TYPED)],
@@ -157,6 +158,7 @@ def test_document_does_what_it_shows(cluster: Cluster, document: str, call: str)
 
 
 @pytest.mark.process
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_page_does_what_it_shows(cluster: Cluster, tmp_path: Path, page: str) -> None:
     blocks = [*blocks_of(HOW_TO / f"{page}.md"), Block("", "")]

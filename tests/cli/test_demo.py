@@ -132,6 +132,7 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pr
 
 @needs_linux
 @pytest.mark.process
+@pytest.mark.slow
 def test_demo_counts_and_leaves_nothing(tmp_path: Path, demos: list[Demo]) -> None:
     folder = tmp_path / "texts"
     folder.mkdir()
@@ -155,6 +156,7 @@ def test_demo_counts_and_leaves_nothing(tmp_path: Path, demos: list[Demo]) -> No
 
 @needs_linux
 @pytest.mark.process
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "line"),
     [(signal.SIGINT, 130, "^A control plane on"), (signal.SIGTERM, 143, "of [0-9,]+ files")],
@@ -173,6 +175,7 @@ def test_stopped_demo_leaves_nothing(
 
 @needs_linux
 @pytest.mark.process
+@pytest.mark.slow
 def test_a_killed_control_plane_ends_the_demo_with_a_sentence(
     tmp_path: Path, demos: list[Demo]
 ) -> None:

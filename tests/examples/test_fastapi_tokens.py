@@ -19,7 +19,7 @@ EXAMPLE = ROOT / "examples" / "fastapi_tokens"
 FOR_EVER = 10_000
 """Tokens: five minutes."""
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

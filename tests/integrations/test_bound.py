@@ -19,6 +19,8 @@ from tests.client.sample_tasks import count_slowly, diary, echo, sleep
 from tests.support.cluster import Cluster
 from tests.support.web import running_app
 
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
 PATIENCE_SECONDS = 20.0
 
 TASKS = '''\
