@@ -23,6 +23,9 @@ PULL_BYTES: Final = 512 * 1024
 """Taken without a word at most: half of what a runner keeps, so that it never stops for want of
 an answer."""
 
+CONSUMER_LEFT: Final = "its consumer has left"
+"""Why its job is cancelled."""
+
 
 class Arriving:
     """One stream.
@@ -124,6 +127,10 @@ class Arrivals:
         stream = self._open.get(message.id)
         if stream is not None:
             stream.arrived(message)
+
+    def ids(self) -> list[bytes]:
+        """The jobs whose items are taken here."""
+        return list(self._open)
 
     def pulls(self) -> list[StreamPull]:
         """What to say on a new connection."""

@@ -17,6 +17,7 @@ from typing import Final
 import anyio
 
 from fastworker.client.ambient import Transport
+from fastworker.client.arriving import CONSUMER_LEFT
 from fastworker.client.desk import Desk, watch_messages
 from fastworker.client.dialing import Dialled, Dialler
 from fastworker.client.event_loop import EventLoop
@@ -45,6 +46,9 @@ RECONNECT_LONGEST_SECONDS: Final = 2.0
 
 SILENCE_FACTOR: Final = 3
 """So many heartbeats without a sign of life end a connection."""
+
+FAREWELL: Final = 0
+"""The number of a beat that is answered once everything before it has been taken."""
 
 FAREWELL_SECONDS: Final = 1.0
 """For what is still to be said when the client is stopped."""
@@ -213,13 +217,23 @@ class Connection(Desk):
                 await transport.aclose()
 
     async def _say_last(self, transport: Transport) -> None:
-        """Send the acknowledgements that the application gave just before it stopped the client:
-        with this client those callbacks lose whom they could be delivered to again."""
+        """Send what nobody can say after this client: the acknowledgements that the application
+        gave just before it stopped it, and that jobs are not wanted: those that it has cancelled,
+        and those whose items it took."""
         last: list[m.Message] = [one for one in self._control if isinstance(one, m.CallbackAck)]
+        if ids := b"".join(self.arrivals.ids()):
+            self.post_request(lambda number: m.Cancel(number, ids, CONSUMER_LEFT))
+        cancels = [one for one in self.requests.take() if isinstance(one, m.Cancel)]
+        last += [*cancels, m.Beat(FAREWELL)] if cancels else []
         if last:
-            with anyio.move_on_after(FAREWELL_SECONDS, shield=True), contextlib.suppress(OSError):
+            problems = contextlib.suppress(OSError, FastWorkerError)
+            with anyio.move_on_after(FAREWELL_SECONDS, shield=True), problems:
                 for frame in pack(last, transfers=self._transfers):
                     await transport.send(frame)
+                # Items may be on their way to us: whoever sends them finds the connection closed,
+                # and may not have read what came before that.
+                while cancels and m.BeatAck(FAREWELL) not in decode(await transport.receive()):
+                    pass
 
     def _lost(self, name: str, error: Exception) -> None:
         if self.problem is None:

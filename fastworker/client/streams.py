@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar, cast
 import anyio
 
 from fastworker.client.ambient import waiting_for_results
-from fastworker.client.arriving import Arriving
+from fastworker.client.arriving import CONSUMER_LEFT, Arriving
 from fastworker.client.handles import CancelResult
 from fastworker.client.results import Watched, value_of
 from fastworker.client.submissions import Jobs
@@ -28,8 +28,6 @@ T = TypeVar("T")
 
 FAREWELL_SECONDS: Final = 1.0
 """Leaving a stream waits so long for its job to end; the request is made in any case."""
-
-_LEFT: Final = "its consumer has left"
 
 
 class Stream(Generic[T]):
@@ -198,7 +196,8 @@ class Stream(Generic[T]):
 
     def _end(self) -> None:
         self._over = True
-        if self._connection is not None:
+        if self._connection is not None and self._connection.is_usable:
+            # Else it is being stopped, and cancels with its last words what is still there.
             self._connection.arrivals.remove(self._jobs.ids[0])
         if self._arriving is not None:
             self._arriving.items.clear()
@@ -231,9 +230,9 @@ class _Bell:
 
 def _cancel_left(connection: Connection, job_id: bytes, on_answer: Callable[[], None]) -> None:
     """Cancel the job of a stream that was left; in the loop of its connection."""
-    connection.arrivals.remove(job_id)
     if connection.is_usable:
-        connection.post_request(lambda number: Cancel(number, job_id, _LEFT), on_answer)
+        connection.arrivals.remove(job_id)
+        connection.post_request(lambda number: Cancel(number, job_id, CONSUMER_LEFT), on_answer)
 
 
 def _nothing() -> None:

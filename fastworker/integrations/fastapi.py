@@ -235,7 +235,19 @@ class _TaskFailures:
         try:
             await self._app(scope, receive, watch_send)
         except Exception as error:
-            if scope["type"] != "http" or started or not isinstance(error.__cause__, TaskError):
+            known = _first_known(error)
+            if scope["type"] != "http" or started or known is None:
                 raise
-            response = await _answer_error(Request(scope), error)
+            response = await _answer_error(Request(scope), known)
             await response(scope, receive, send)
+
+
+def _first_known(error: Exception) -> Exception | None:
+    """What to answer for: a task's own exception; of a task group the first of its errors, if they
+    all are tasks' or fastworker's."""
+    if isinstance(error, ExceptionGroup):
+        known = [_first_known(each) for each in error.exceptions]
+        return known[0] if all(known) else None
+    if isinstance(error, tuple(_ANSWERS)):
+        return error
+    return error if isinstance(error.__cause__, TaskError) else None

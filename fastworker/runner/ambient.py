@@ -164,10 +164,8 @@ class Relays:
         transport = self._transports.get(message.runner)
         if transport is None:
             return
-        if message.closed:
-            self._transports.pop(message.runner, None)
-            transport.end()
-        elif not transport.deliver(message.frame):
+        # It is closed from here, too: the subworker remembers what it has closed until then.
+        if message.closed or not transport.deliver(message.frame):
             self.close(message.runner)
             transport.end()
 

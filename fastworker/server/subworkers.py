@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Final
 
 import trio
 
@@ -48,8 +49,9 @@ from fastworker.wire.messages import (
     Withdrawn,
 )
 
-MAX_RUNNERS = 1024
-"""Behind one subworker: more than any machine has processors."""
+MAX_TASK_CLIENTS: Final = 10_000
+"""Behind one subworker. Jobs that wait for others give their slots back, so slots do not bound
+them; each costs a few KiB here."""
 
 
 class SubworkerPeer:
@@ -204,10 +206,10 @@ class SubworkerPeer:
             return
         peer = self._tasks.get(number)
         if peer is None:
-            if len(self._tasks) >= MAX_RUNNERS:
-                raise ProtocolError(
-                    f"message Relay, field runner: expected at most {MAX_RUNNERS} different ones"
-                )
+            if len(self._tasks) >= MAX_TASK_CLIENTS:
+                # It dials again; the others are not to suffer for it.
+                self._link.send(Relay(number, b"", closed=True))
+                return
             peer = self._tasks[number] = ClientPeer(
                 self._plane,
                 lambda answer: self._link.send(Relay(number, encode([answer]))),

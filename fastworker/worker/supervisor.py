@@ -40,6 +40,9 @@ IDLE_SECONDS: Final = 30.0
 RETIRE_SECONDS: Final = 15.0
 """For an idle runner to close what its lifespan hooks have opened."""
 
+SLOW_START_SECONDS: Final = 10.0
+"""A runner that is not ready by then is a matter for people: nothing runs meanwhile."""
+
 RESTART_SECONDS: Final = 1.0
 """The longest pause before a runner that died is followed by the next: within two seconds its jobs
 must be on their way again, and a module that cannot be imported must not cost a processor."""
@@ -56,6 +59,8 @@ class _Words:
     ended: trio.Event = field(default_factory=trio.Event)
     complete: bool = False
     """It closed its channel, and everything before that was taken."""
+    began: trio.Event = field(default_factory=trio.Event)
+    """It has said something: that it is ready, or why not."""
 
 
 class Supervisor:
@@ -169,10 +174,11 @@ class Supervisor:
         while uses != group.uses(number) or not group.retire(number):
             uses = group.uses(number)
             await trio.sleep(IDLE_SECONDS)
-        runner = self.alive[number]
-        runner.send(RunnerStop())
-        await trio.sleep(EXIT_GRACE_SECONDS)
-        runner.kill()
+        runner = self.alive.get(number)
+        if runner is not None:  # else it has died just now
+            runner.send(RunnerStop())
+            await trio.sleep(RETIRE_SECONDS)
+            runner.kill()
 
     def kill_all(self) -> None:
         """End all runners now; what they ran is handed back as drained."""
@@ -202,6 +208,7 @@ class Supervisor:
         words = _Words()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read, number, runner, words)
+            nursery.start_soon(_warn_of_slow_start, number, runner, words)
             nursery.start_soon(self._replace_when_worn, number)
             nursery.start_soon(log_blocked_loops, number, runner)
             how = await runner.wait_exit()
@@ -213,7 +220,9 @@ class Supervisor:
     async def _read(self, number: int, runner: RunnerHandle, words: _Words) -> None:
         try:
             while True:
-                self._take(number, runner, await runner.receive())
+                messages = await runner.receive()
+                words.began.set()
+                self._take(number, runner, messages)
         except RunnerGone:
             words.complete = True
         except ProtocolError as error:
@@ -307,3 +316,14 @@ class Supervisor:
             self._switchboard.retire(number)
         elif self._posts.replace(post):
             _log.info("runner %d (pid %d) is being replaced: %s", number, pid, why)
+
+
+async def _warn_of_slow_start(number: int, runner: RunnerHandle, words: _Words) -> None:
+    with trio.move_on_after(SLOW_START_SECONDS):
+        await words.began.wait()
+        return
+    _log.warning(
+        "runner %d (pid %d) is not ready after %g s: its task modules are still being imported, "
+        "or its lifespan hooks opened; kill -USR1 %d has it write where it is",
+        *(number, runner.pid, SLOW_START_SECONDS, runner.pid),
+    )

@@ -13,6 +13,7 @@ import trio
 
 from fastworker.core.records import STATUS_NUMBERS, TaskStatus
 from fastworker.errors import ProtocolError
+from fastworker.server import subworkers
 from fastworker.server.plane import Plane
 from fastworker.wire import messages as m
 from fastworker.wire.codec import MESSAGES, decode, encode
@@ -349,16 +350,19 @@ async def test_task_without_its_lease_may_not_submit(plane: Plane) -> None:
 
 
 @pytest.mark.trio
-async def test_a_subworker_has_a_bounded_number_of_runners(plane: Plane) -> None:
+async def test_clients_in_tasks_beyond_the_bound_are_closed_and_no_others(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subworkers, "MAX_TASK_CLIENTS", 100)
     frame_of_nothing = encode([m.Bye("")])
     async with open_peer(address_of(plane), "subworker") as peer:
         await register(peer)
-        for start in range(0, 1200, 100):
-            relays = [m.Relay(start + number, frame_of_nothing) for number in range(100)]
-            await peer.send_messages(*relays)
-        problem, closed = await peer.receive_end()
-    assert closed.code == 4400
-    assert problem is not None and "field runner: expected at most 1024" in problem.message
+        await peer.send_messages(*(m.Relay(number, frame_of_nothing) for number in range(101)))
+        assert await answer_to(peer) == m.Relay(100, b"", closed=True)
+        await peer.send_messages(
+            m.Relay(0, b"", closed=True), m.Relay(101, frame_of_nothing), m.Beat(7)
+        )
+        assert await answer_to(peer) == m.BeatAck(7)
 
 
 @pytest.mark.trio

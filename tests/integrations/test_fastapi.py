@@ -140,9 +140,21 @@ async def test_what_a_task_raised_is_500(
 
 
 @pytest.mark.anyio
+async def test_what_the_jobs_of_a_task_group_raised_is_500() -> None:
+    failed = ValueError(SECRET)
+    failed.__cause__ = TaskError(SECRET, type_name="ValueError", task_id=JOB)
+    late = ExceptionGroup("inner", [ControlPlaneUnavailable(SECRET)])
+    answer = await get(stub_app(StubClient(ExceptionGroup("errors", [failed, late]))))
+    assert (answer.status_code, answer.json()["error"]) == (500, "task_error")
+    assert answer.json()["detail"] == "The job did not succeed: ValueError."
+
+
+@pytest.mark.anyio
 async def test_errors_that_are_not_ours_stay_the_apps() -> None:
     with pytest.raises(ValueError, match="own"):
         await get(stub_app(StubClient(ValueError("own"))))
+    with pytest.raises(ExceptionGroup):
+        await get(stub_app(StubClient(ExceptionGroup("", [TaskError(""), ValueError("own")]))))
     answer = await get(stub_app(StubClient(HTTPException(418, "teapot"))))
     assert (answer.status_code, answer.json()) == (418, {"detail": "teapot"})
 

@@ -302,3 +302,5 @@ def test_a_client_hears_when_its_connection_ends(shared: RunnerProcess) -> None:
     shared.send(Relay(runner=relayed.runner, frame=b"", closed=True))
 
     assert shared.ended(1)[0].type_name == "ConnectionError"
+    # The subworker remembers it until it has been closed on both sides.
+    assert shared.receive(Relay) == Relay(runner=relayed.runner, frame=b"", closed=True)

@@ -93,6 +93,8 @@ class FakeRunners:
     def __init__(self) -> None:
         self.started = 0
         self.says_first: Message | None = None
+        self.is_slow = False
+        """Those that are started from now on say nothing."""
         self._send, self._runners = trio.open_memory_channel[FakeRunner](math.inf)
 
     @asynccontextmanager
@@ -100,7 +102,8 @@ class FakeRunners:
         self.started += 1
         runner = FakeRunner(pid=1000 + self.started)
         ready = RunnerReady(pid=runner.pid, tasks=[["add", 0, "(x, y)"]])
-        runner.say(self.says_first or ready)
+        if not self.is_slow:
+            runner.say(self.says_first or ready)
         self._send.send_nowait(runner)
         try:
             yield runner

@@ -8,6 +8,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from fastworker.core.records import TaskPriority
+from fastworker.runner.lifespans import LEAVE_SECONDS
 from fastworker.wire.messages import (
     Assign,
     Capacity,
@@ -99,6 +100,8 @@ async def test_a_quarantine_runner_is_reused_and_ends_when_it_is_idle(
                 ended_at = trio.current_time()
             await alone.told(RunnerStop)
             assert IDLE_SECONDS <= trio.current_time() - ended_at <= 2 * IDLE_SECONDS
+            await trio.sleep(LEAVE_SECONDS)
+            assert not alone.killed  # its lifespan hooks have that long
             alone.exit("exit 0")
             session.link.send(suspects(3))
             assert list((await (await stage.runners.next()).told(Assign)).tokens) == [3]

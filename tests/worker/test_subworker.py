@@ -34,6 +34,7 @@ from fastworker.wire.messages import (
 )
 from fastworker.worker.settings import SubworkerSettings
 from fastworker.worker.subworker import Subworker, watch_signals
+from fastworker.worker.supervisor import SLOW_START_SECONDS
 from tests.worker.builders import assign, ids, job_id, outcome, settings
 from tests.worker.fake_control_plane import FakeControlPlane, Session
 from tests.worker.fake_runner import FakeRunner, FakeRunners
@@ -220,6 +221,19 @@ async def test_modules_that_do_not_import_end_with_2(
         await stage.ended.wait()
         assert stage.exit_code == 2
         assert "module 'tasks' was not found" in caplog.text
+
+
+async def test_a_runner_that_is_not_ready_in_time_is_named(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with on_stage() as stage:
+        await stage.connect()
+        stage.runners.is_slow = True
+        stage.subworker.reload()
+        slow = await stage.runners.next()
+        await trio.sleep(2 * SLOW_START_SECONDS)
+        (said,) = [line for line in caplog.messages if "not ready" in line]
+        assert f"runner 1 (pid {slow.pid}) is not ready after 10 s" in said
 
 
 @pytest.mark.parametrize(("started", "flags"), [(frozenset({2}), b"\1\0"), (None, b"\1\1")])
