@@ -15,6 +15,9 @@ from fastworker.errors import InvalidOption
 MAX_SECONDS: Final = 100 * 366 * 86_400
 """A hundred years: whatever is longer is a mistake of units, and may not fit into a moment."""
 
+MAX_REASON_CHARACTERS: Final = 1000
+"""Of why a job is cancelled: it is kept with the job, and with all that it has started."""
+
 ON_LOST: Final = ("retry", "fail")
 
 SCOPE: Final = "scope"
@@ -107,12 +110,20 @@ class CallOptions:
     def _check_limits(self) -> None:
         if isinstance(self.deadline, datetime):
             _check_moment("deadline", self.deadline)
-        elif self.deadline is not None and self.deadline != SCOPE:
+        elif isinstance(self.deadline, str):
+            if self.deadline != SCOPE:
+                raise InvalidOption(
+                    "deadline is seconds, a timedelta, an aware datetime or "
+                    f'"{SCOPE}", not {_shown(self.deadline)}'
+                )
+        elif self.deadline is not None:
             _check_length("deadline", self.deadline)
         for option in ("timeout", "grace", "owned"):
             length = getattr(self, option)
             if length is not None:
                 _check_length(option, length)
+        if self.seconds("timeout") == 0:
+            raise InvalidOption("timeout is 0, which no code can keep; leave it out")
         check_flag("detached", self.detached)
 
     def ready_at(self, now: float) -> float | None:
@@ -175,6 +186,17 @@ def check_flag(option: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise InvalidOption(f"{option} is True or False, not {_shown(value)}")
     return value
+
+
+def reason_text(value: object) -> str:
+    """Why a job is cancelled, as it can travel: too long a text is cut.
+
+    Raises:
+        InvalidOption: not a text.
+    """
+    if not isinstance(value, str):
+        raise InvalidOption(f"reason is text, not {_shown(value)}")
+    return value[:MAX_REASON_CHARACTERS].encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def check_on_lost(value: object) -> None:

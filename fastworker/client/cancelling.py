@@ -10,6 +10,7 @@ from fastworker.client.handles import CancelOutcome, CancelResult
 from fastworker.core.ids import id_bytes
 from fastworker.core.lengths import optional_seconds
 from fastworker.errors import ProtocolError
+from fastworker.options import MAX_SECONDS, reason_text
 from fastworker.wire.messages import Cancel, Cancelled
 
 LONGEST_USUAL_GRACE_SECONDS: Final = 30.0
@@ -30,17 +31,20 @@ class CancelCalls(ClientBase):
         may be cancelled or not.
 
         Args:
-            reason: for people; the job's result and the worker's log have it.
+            reason: for people; the job's result and the worker's log have it, at most 1,000
+                characters of it.
             grace: seconds or a timedelta that running code has for its clean-up; None: as it was
-                submitted, or 5 seconds.
+                submitted, or as its task says, or 5 seconds.
 
         Raises:
+            InvalidOption: no id of a job, no length of time, or a reason that is no text.
             ControlPlaneUnavailable: nobody answered within the grace and ``submit_timeout``.
         """
-        job_id, seconds = id_bytes(task_id), optional_seconds(grace, "grace")
+        job_id, said = id_bytes(task_id), reason_text(reason)
+        seconds = optional_seconds(grace, "grace", most=MAX_SECONDS)
         usual = LONGEST_USUAL_GRACE_SECONDS if seconds is None else seconds
         answer = await self._usable().ask(
-            lambda number: Cancel(number, job_id, reason, seconds),
+            lambda number: Cancel(number, job_id, said, seconds),
             timeout_seconds=self._submit_seconds + usual,
         )
         if not isinstance(answer, Cancelled) or len(answer.outcomes) != 1:

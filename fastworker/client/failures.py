@@ -122,9 +122,10 @@ def task_error(task_id: str, status: TaskStatus, failure: Failure | None) -> Tas
         return kind(f"job {task_id} ended as {status}", task_id=task_id)
     if failure.type_name.rpartition(".")[2] == "TimeLimitExceeded":
         kind = TimeLimitExceeded
-    text = failure.message or failure.reason or str(status)
+    text = failure.message or failure.reason
+    said = f"{failure.type_name or kind.__name__}{text and ': '}{text}"
     error = kind(
-        f"job {task_id} ended as {status}: {failure.type_name or kind.__name__}: {text}",
+        f"job {task_id} ended as {status}: {said}",
         type_name=failure.type_name,
         remote_traceback=failure.traceback,
         task_id=task_id,

@@ -15,6 +15,7 @@ from fastworker.client.results import Watched
 from fastworker.client.submissions import Jobs, Submission
 from fastworker.client.task_group import TaskGroup
 from fastworker.core.lengths import optional_seconds, seconds_of
+from fastworker.options import MAX_SECONDS
 
 if TYPE_CHECKING:
     from fastworker.client.client import Client
@@ -54,8 +55,8 @@ class GroupCalls(ClientBase):
         """
         limits = GroupLimits(
             deadline=optional_seconds(deadline, "deadline"),
-            grace=seconds_of(grace, "grace"),
-            owned=optional_seconds(owned, "owned"),
+            grace=seconds_of(grace, "grace", most=MAX_SECONDS),
+            owned=optional_seconds(owned, "owned", most=MAX_SECONDS),
         )
         return TaskGroup(cast("Client", self), limits)
 

@@ -21,6 +21,7 @@ from fastworker.client.group_handles import GroupHandle
 from fastworker.client.group_jobs import GroupJobs, GroupLimits, in_parts
 from fastworker.client.local_group import LocalGroup
 from fastworker.errors import CallerError
+from fastworker.options import reason_text
 from fastworker.tasks import AsyncTask, Task, TaskDefinition
 
 if TYPE_CHECKING:
@@ -125,8 +126,11 @@ class TaskGroup:
 
         Args:
             reason: for people; kept with the jobs.
+
+        Raises:
+            InvalidOption: a reason that is no text.
         """
-        self._cancel_all(reason or "its task group was cancelled")
+        self._cancel_all(reason_text(reason) or "its task group was cancelled")
 
     @property
     def cancel_called(self) -> bool:

@@ -16,7 +16,7 @@ from fastworker.core.facts import CancelRequest, Unwindings, Withdrawals
 from fastworker.core.memory import Draft, PendingCancel
 from fastworker.core.outcomes import holds
 from fastworker.core.questions import Known
-from fastworker.core.records import DEFAULT_GRACE_SECONDS, JobRow, Now, TaskStatus
+from fastworker.core.records import JobRow, Now, TaskStatus
 from fastworker.core.submissions import recorded_end
 
 EARLY_CANCEL_SECONDS: Final = 60.0
@@ -69,13 +69,11 @@ def _settle_ended(draft: Draft, fact: CancelRequest, index: int, known: Known, n
 
 
 def _note_pending(draft: Draft, fact: CancelRequest, index: int, job: JobRow) -> None:
-    grace = job.options.grace if fact.grace is None else fact.grace
-    if grace is None:
-        grace = DEFAULT_GRACE_SECONDS
     pending = draft.pending_cancel(job.id)
     if pending is None:
-        pending = draft.memory.cancels[job.id] = PendingCancel(fact.reason or "cancelled", grace)
-    pending.grace = grace
+        reason = fact.reason or "cancelled"
+        pending = draft.memory.cancels[job.id] = PendingCancel(reason, fact.grace)
+    pending.grace = fact.grace
     if not any(waiting == (fact, index) for waiting in pending.waiting):
         pending.waiting.append((fact, index))
 
@@ -85,16 +83,16 @@ def withdraw(draft: Draft, jobs: Iterable[JobRow]) -> None:
 
     One that is not connected is asked when it comes back.
     """
-    asked: dict[tuple[bytes, float, str], WithdrawJobs] = {}
+    asked: dict[tuple[bytes, float | None, str], WithdrawJobs] = {}
     for job in jobs:
         pending = draft.pending_cancel(job.id)
         if pending is None or job.session is None:
             continue
-        alike = job.session, pending.grace, pending.reason
+        grace = job.options.grace if pending.grace is None else pending.grace
+        alike = job.session, grace, pending.reason
         command = asked.get(alike)
         if command is None:
-            session, grace, reason = alike
-            command = asked[alike] = WithdrawJobs(session, [], [], grace, reason)
+            command = asked[alike] = WithdrawJobs(job.session, [], [], grace, pending.reason)
         command.ids.append(job.id)
         command.tokens.append(job.token)
     draft.commands.extend(asked.values())

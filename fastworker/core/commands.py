@@ -74,13 +74,13 @@ class AnswerRegistration:
 class WithdrawJobs:
     """Ask a subworker to give jobs back, or, once they have started, to have them stop.
 
-    ``grace``: seconds they have for that.
+    ``grace``: seconds they have for that; None: as their tasks say.
     """
 
     session: bytes
     ids: list[bytes]
     tokens: list[int]
-    grace: float
+    grace: float | None
     reason: str
 
 

@@ -24,6 +24,6 @@ def seconds_of(value: object, what: str, *, most: float = math.inf) -> float:
     return float(value)
 
 
-def optional_seconds(value: object, what: str) -> float | None:
+def optional_seconds(value: object, what: str, *, most: float = math.inf) -> float | None:
     """The same, and None is None."""
-    return None if value is None else seconds_of(value, what)
+    return None if value is None else seconds_of(value, what, most=most)

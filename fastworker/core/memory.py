@@ -73,8 +73,8 @@ class PendingCancel:
     """A cancel of a leased job, until that has ended: it is never started again."""
 
     reason: str
-    grace: float
-    """Seconds that its code has to unwind."""
+    grace: float | None
+    """Seconds that its code has to unwind; None: as the job's options say, or its task."""
     waiting: list[tuple[CancelRequest, int]] = field(default_factory=list)
 
 

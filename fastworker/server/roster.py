@@ -25,7 +25,7 @@ from fastworker.core.commands import (
 )
 from fastworker.core.dispatcher import Dispatcher
 from fastworker.core.facts import QueuePause
-from fastworker.core.records import FinishRow, JobRow, LaneKey
+from fastworker.core.records import DEFAULT_GRACE_SECONDS, FinishRow, JobRow, LaneKey
 from fastworker.errors import InternalError
 from fastworker.server.answers import Origin
 from fastworker.server.columns import age_assignment, assign_message, finished_messages
@@ -155,7 +155,9 @@ class ConnectedRoster:
                 self._answer_registration(command)
             case WithdrawJobs():
                 ids = b"".join(command.ids)
-                asked = Withdraw(ids, command.tokens, command.grace, command.reason)
+                usual = command.grace is None
+                grace = DEFAULT_GRACE_SECONDS if command.grace is None else command.grace
+                asked = Withdraw(ids, command.tokens, grace, command.reason, usual)
                 self._tell(command.session, asked)
             case SettleCancel():
                 if isinstance(command.fact.origin, CancelOrigin):

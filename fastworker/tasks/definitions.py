@@ -137,7 +137,7 @@ def define(
         retry=retry,
         on_lease_lost=on_lease_lost,
         timeout=None if timeout is None else _timeout_seconds(task_name, timeout),
-        grace=_grace_seconds(grace),
+        grace=_grace_seconds(task_name, grace),
         tags=_checked_tags(task_name, tags),
     )
 
@@ -223,6 +223,8 @@ def _check_runtime(name: str, runtime: object, is_async: bool) -> None:
 def _checked_tags(name: str, tags: Iterable[str]) -> frozenset[str]:
     if isinstance(tags, str):
         raise InvalidOption(f"tags of task {name!r} are a set of words, such as {{{tags!r}}}")
+    if not isinstance(tags, Iterable):
+        raise InvalidOption(f"tags of task {name!r} are a set of words, not {type(tags).__name__}")
     return frozenset(check_name("tag", tag) for tag in tags)
 
 
@@ -251,14 +253,14 @@ def _pool_of(name: str, is_async: bool, run_in: object) -> int:
     return ASYNC_POOL if is_async else THREAD_POOL
 
 
-def _grace_seconds(grace: float | timedelta | None) -> float:
+def _grace_seconds(name: str, grace: float | timedelta | None) -> float:
     if grace is None:
         return DEFAULT_GRACE_SECONDS
-    return seconds_of(grace, "grace", most=MAX_SECONDS)
+    return seconds_of(grace, f"grace of task {name!r}", most=MAX_SECONDS)
 
 
 def _timeout_seconds(name: str, timeout: float | timedelta) -> float:
-    seconds = seconds_of(timeout, "timeout", most=MAX_SECONDS)
+    seconds = seconds_of(timeout, f"timeout of task {name!r}", most=MAX_SECONDS)
     if not seconds:
         raise InvalidOption(f"timeout of task {name!r} is 0, which no code can keep; leave it out")
     return seconds

@@ -187,7 +187,8 @@ class Withdraw(Message):
 
     ``grace``: code that has started is told to stop, and has so many seconds to unwind; how it
     ended comes as an `Outcome`, or as `Unwinding` if it has not by then. None: it goes on.
-    ``reason``: for people.
+    ``reason``: for people. ``usual``: nobody has asked for this grace, and that of a job's task,
+    if it has one, replaces it.
     """
 
     KIND: ClassVar[int] = 55
@@ -195,6 +196,7 @@ class Withdraw(Message):
     tokens: U64Column
     grace: Seconds | None = None
     reason: Text = ""
+    usual: Flag = False
 
 
 @dataclass(slots=True)

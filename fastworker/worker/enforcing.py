@@ -99,10 +99,16 @@ class Enforcer:
             if moments:
                 self._look_at(job, min(moments))
 
-    def cancel_asked(self, jobs: Iterable[HeldJob], grace: float) -> None:
-        """Their runners have been told to stop them; another grace replaces the one before."""
+    def cancel_asked(self, jobs: Iterable[HeldJob], grace: float, *, usual: bool = False) -> None:
+        """Their runners have been told to stop them; another grace replaces the one before.
+
+        Args:
+            usual: the tasks' own grace comes first.
+        """
         for job in jobs:
-            _limits(job).cancel_by = at = self._clock() + grace
+            known = self._held.task_limits.get(str(job.spec[0])) if usual else None
+            seconds = grace if known is None else known.grace
+            _limits(job).cancel_by = at = self._clock() + seconds
             self._look_at(job, at + SLACK_SECONDS)
 
     def lease_doubtful(self, jobs: Iterable[HeldJob], within: float) -> None:

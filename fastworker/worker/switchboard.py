@@ -215,7 +215,7 @@ class Switchboard:
             question = withdraw_of(jobs, grace=message.grace, reason=message.reason)
             self._runners.tell(runner, question)
             if message.grace is not None:
-                self.enforcer.cancel_asked(jobs, message.grace)
+                self.enforcer.cancel_asked(jobs, message.grace, usual=message.usual)
         elsewhere = {job.token for jobs in asked.values() for job in jobs}
         taken = {job.token for job in self._held.take_queued(message.tokens)}
         self._owed.withdrawn(

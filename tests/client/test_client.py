@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import anyio
 import pytest
@@ -403,6 +405,30 @@ async def test_cancel_says_what_happened(client: Client, plane: FakeControlPlane
     assert (await handle.cancel()).outcome is CancelOutcome.FINISHED_FIRST
     nobody = id_text(bytes(16))
     assert (await client.cancel(nobody)).outcome is CancelOutcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"grace": math.inf}, {"grace": 1e300}, {"grace": -1}, {"grace": "5"}, {"reason": 5}],
+    ids=str,
+)
+async def test_a_cancel_that_cannot_be_is_refused_before_it_is_sent(
+    client: Client, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidOption, match=next(iter(wrong))):
+        await client.cancel(id_text(bytes(16)), **wrong)
+    if "grace" in wrong:
+        with pytest.raises(InvalidOption, match="grace"):
+            client.task_group(**wrong)
+    else:
+        with pytest.raises(InvalidOption, match="reason"):
+            client.task_group().cancel(**wrong)
+
+
+async def test_any_text_may_be_the_reason_of_a_cancel(client: Client) -> None:
+    for reason in ("x" * 100_000, "half a pair: \udc80"):
+        answer = await client.cancel(id_text(bytes(16)), reason=reason)
+        assert answer.outcome is CancelOutcome.UNKNOWN
 
 
 async def test_reports(client: Client) -> None:

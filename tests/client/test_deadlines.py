@@ -49,8 +49,11 @@ async def test_scope_is_the_earliest_of_the_cancel_scopes_around_the_caller() ->
     [
         {"deadline": -1},
         {"deadline": "soon"},
+        {"deadline": ["scope"]},
         {"deadline": datetime(2030, 1, 1)},
         {"timeout": -1},
+        {"timeout": 0},
+        {"timeout": timedelta(0)},
         {"timeout": math.nan},
         {"grace": "5"},
         {"owned": math.inf},

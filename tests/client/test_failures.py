@@ -44,6 +44,11 @@ def test_builtin_exceptions_are_rebuilt_from_the_task_error() -> None:
     )
 
 
+def test_an_exception_without_a_message_is_told_by_its_type() -> None:
+    _, error = raised(Failure("SystemExit", "", "tb", ""))
+    assert str(error) == "job id ended as failure: SystemExit"
+
+
 def test_arguments_that_do_not_fit_are_the_callers_mistake_though_a_runner_found_it() -> None:
     error, inner = raised(Failure("ArgumentError", "too many", "", ""))
     assert type(error) is ArgumentError

@@ -47,10 +47,10 @@ def settled(commands: list[Command]) -> list[tuple[str, str | None]]:
 
 
 @pytest.mark.parametrize(
-    ("submitted", "given", "grace"), [(None, None, 5.0), (7.0, None, 7.0), (7.0, 0.0, 0.0)]
+    ("submitted", "given", "grace"), [(None, None, None), (7.0, None, 7.0), (7.0, 0.0, 0.0)]
 )
-def test_grace_is_that_of_the_cancel_else_of_the_job(
-    submitted: float | None, given: float | None, grace: float
+def test_grace_is_that_of_the_cancel_else_of_the_job_else_for_its_task_to_say(
+    submitted: float | None, given: float | None, grace: float | None
 ) -> None:
     plane = Plane()
     job = running(plane, JobOptions(grace=submitted))

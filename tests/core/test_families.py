@@ -6,7 +6,7 @@ import pytest
 
 from fastworker.core.commands import CancelChildren, Command, WithdrawJobs
 from fastworker.core.facts import CancelRequest
-from fastworker.core.records import FamilyRow, JobOptions, JobRow, TaskStatus
+from fastworker.core.records import DEFAULT_OPTIONS, FamilyRow, JobOptions, JobRow, TaskStatus
 from tests.core.harness import (
     Plane,
     assigned,
@@ -21,9 +21,9 @@ ONE = b"one"
 OWNER = b"o" * 16
 
 
-def running(plane: Plane) -> JobRow:
+def running(plane: Plane, options: JobOptions = DEFAULT_OPTIONS) -> JobRow:
     plane.turn(registration(ONE, slots=4))
-    (job,) = assigned(plane.turn(submission(new_ids(1))))
+    (job,) = assigned(plane.turn(submission(new_ids(1), options=options)))
     return job
 
 
@@ -74,6 +74,14 @@ def test_cancel_of_a_running_job_goes_on_at_once_and_again_at_its_end() -> None:
     assert gone_on(plane.turn(request)) == [([job.id], "no more", 2.0)]
     ended = plane.turn(outcomes(ONE, [job], status=TaskStatus.CANCELLED))
     assert gone_on(ended) == [([job.id], "no more", 2.0)]
+
+
+def test_what_a_job_was_given_to_unwind_is_not_its_childrens() -> None:
+    plane = Plane()
+    job = running(plane, JobOptions(grace=7.0))
+    plane.turn(CancelRequest(None, [job.id], "no more"))
+    ended = plane.turn(outcomes(ONE, [job], status=TaskStatus.CANCELLED))
+    assert gone_on(ended) == [([job.id], "no more", None)]
 
 
 def test_cancel_of_waiting_jobs_goes_on_in_one_command() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -28,12 +29,12 @@ def test_limits_are_seconds_or_a_timedelta() -> None:
 
 @pytest.mark.parametrize("timeout", [0, -1, "1", True, float("nan")])
 def test_a_limit_that_cannot_be_is_refused(timeout: float) -> None:
-    with pytest.raises(InvalidOption, match="timeout"):
+    with pytest.raises(InvalidOption, match="timeout of task 'plain'"):
         define(plain, timeout=timeout)
 
 
 def test_a_grace_that_cannot_be_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="grace"):
+    with pytest.raises(InvalidOption, match="grace of task 'plain'"):
         define(plain, grace=-1)
 
 
@@ -46,6 +47,12 @@ def test_where_a_task_runs() -> None:
 
 def test_a_task_in_a_process_is_called_as_its_function_is() -> None:
     assert isinstance(task(run_in="process", name="in_a_process")(coroutine), AsyncTask)
+
+
+@pytest.mark.parametrize("tags", ["gpu", 5, None])
+def test_tags_that_are_no_set_of_words_are_refused(tags: Any) -> None:
+    with pytest.raises(InvalidOption, match="tags of task 'plain' are a set of words"):
+        define(plain, tags=tags)
 
 
 def test_a_place_that_cannot_be_is_refused() -> None:

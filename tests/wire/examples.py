@@ -168,6 +168,7 @@ EXAMPLES: Final[dict[str, m.Message]] = {
         checkpoints=[None, b"sealed"],
     ),
     "withdraw_stop": m.Withdraw(A, [17], 5.0, "no longer wanted"),
+    "withdraw_stop_usual": m.Withdraw(A, [17], 5.0, "no longer wanted", True),
     "register_tags": m.Register(
         A, "w1", [], [], [0, 0], [0, 0], tags=["ssd"], withheld={"resize": "gpu"}
     ),

@@ -82,12 +82,21 @@ async def test_the_deadline_holds_for_a_loop_that_does_not_turn() -> None:
         assert (outcome.failures[0][1], outcome.failures[0][4]) == ("TimeLimitExceeded", "deadline")
 
 
-async def test_a_cancelled_job_that_does_not_stop_is_told_of_and_costs_nobody_anything() -> None:
+@pytest.mark.parametrize(
+    "withdraw",
+    [
+        pytest.param(Withdraw(ids([1]), [1], 0.2, "enough"), id="grace of the cancel"),
+        pytest.param(Withdraw(ids([1]), [1], 60.0, "enough", usual=True), id="grace of the task"),
+    ],
+)
+async def test_a_cancelled_job_that_does_not_stop_is_told_of_and_costs_nobody_anything(
+    withdraw: Withdraw,
+) -> None:
     async with on_stage(SETTINGS) as stage:
         session, _ = await stage.connect()
         session.link.send(call(1, "deaf_thread", 1, pool=THREAD))
         await wait_started(session, 1)
-        session.link.send(Withdraw(ids([1]), [1], 0.2, "enough"))
+        session.link.send(withdraw)
         unwinding = await session.next(Unwinding)
         assert list(unwinding.tokens) == [1]
         assert "deaf_thread" in unwinding.stacks[0]
