@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,12 @@ from tests.support.cluster import Cluster
 # The same examples every time, however slow the machine is: a red build means a change did it.
 settings.register_profile("fastworker", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("fastworker")
+
+
+# Programs in the background of a shell are started without Ctrl-C, and would pass that on to
+# every process of ours that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

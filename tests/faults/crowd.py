@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import suppress
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import trio
@@ -16,6 +17,7 @@ from fastworker.transport.link import Link
 from fastworker.wire.addresses import parse_address
 from fastworker.wire.messages import Assign, Message
 from fastworker.worker.connection import Connection
+from fastworker.worker.inspecting import Inspector
 from fastworker.worker.settings import SubworkerSettings
 from fastworker.worker.subworker import dialler
 from tests.faults.site import wait_until
@@ -26,7 +28,7 @@ class Holder:
 
     def __init__(self, crowd: Crowd, task: str) -> None:
         self._crowd = crowd
-        self.tasks: list[Any] = [[task, 0, ""]]
+        self.offering = SimpleNamespace(tasks=[[task, 0, ""]], withheld=None)
         self.held: dict[bytes, int] = {}
 
     def pools(self) -> tuple[list[int], list[int]]:
@@ -109,5 +111,6 @@ class Crowd:
                         incarnation=os.urandom(16),
                         random=Random(number),
                         on_refused=lambda error: None,
+                        inspector=Inspector({}, lambda number: []),
                     )
                     nursery.start_soon(connection.stay_connected)

@@ -78,6 +78,11 @@ def test_changed_code_takes_over_and_no_job_is_lost(cluster: Cluster) -> None:
     member = cluster.subworker("sw1", "--reload", "--processes", "2", "--threads", "4")
     member.wait_line("reload: watching")
     with client_of(cluster) as client:
+        # A runner that comes up after the change begins with the new code.
+        runners: set[object] = set()
+        while len(runners) < 2:
+            asked = [client.submit("version") for _ in range(20)]
+            runners |= {each.result(timeout=PATIENCE_SECONDS)[1] for each in asked}
         slow = client.submit("slow")
         waiting = [client.submit("added")]
         handles = []
