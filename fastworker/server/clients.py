@@ -105,6 +105,7 @@ class ClientPeer(Watcher):
         self.closed = True
         self._follower.close()
         roster = self._plane.roster
+        roster.left()
         roster.clients.discard(self)
         if self.client_id is not None and roster.clients_by_id.get(self.client_id) is self:
             del roster.clients_by_id[self.client_id]

@@ -47,6 +47,10 @@ MAX_WATCHERS: Final = 64
 """Connections told about one job; more than that is a loop in somebody's program."""
 
 
+CLOSED_WATCHERS: Final = 64
+"""Departed connections that may still be among the watchers; then all are looked through once."""
+
+
 class Watcher:
     """Anything that can be told how jobs ended: a client, or a task behind a subworker."""
 
@@ -104,6 +108,7 @@ class ConnectedRoster:
         self._lease_seconds = lease_seconds
         self._wall = wall
         self._watchers: dict[bytes, list[Watcher]] = {}
+        self._left = 0
         self.cork = Cork()
         """Of all links of this control plane."""
         self.subworkers: dict[bytes, Link] = {}
@@ -201,6 +206,19 @@ class ConnectedRoster:
     def watchers_of(self, job_id: bytes) -> int:
         """How many connections wait to be told how this job ends."""
         return sum(not watcher.closed for watcher in self._watchers.get(job_id, ()))
+
+    def left(self) -> None:
+        """A watcher has closed. What it watched may end in a year: it is not kept until then."""
+        self._left += 1
+        if self._left < CLOSED_WATCHERS:
+            return
+        self._left = 0
+        for job_id, present in list(self._watchers.items()):
+            alive = [each for each in present if not each.closed]
+            if alive:
+                self._watchers[job_id] = alive
+            else:
+                del self._watchers[job_id]
 
     def _announce(self, finishes: Sequence[FinishRow]) -> None:
         by_watcher: dict[Watcher, list[FinishRow]] = {}
