@@ -21,6 +21,7 @@ from fastworker.cli.main import main
 
 pytestmark = [
     pytest.mark.process,
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="server commands need Linux or macOS"),
 ]
 

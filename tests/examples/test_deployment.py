@@ -363,6 +363,7 @@ class Deployed:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_it_works_and_survives_an_upgrade(programs: dict[str, Program], tmp_path: Path) -> None:
     text = "to be or not to be"
     with Cluster(

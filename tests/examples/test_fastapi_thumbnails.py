@@ -20,7 +20,7 @@ EXAMPLE = ROOT / "examples" / "fastapi_thumbnails"
 UPRIGHT_AFTER_TURN = 6
 """The EXIF orientation of a camera held upright."""
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
 def example_cluster(folder: Path) -> Cluster:

@@ -10,7 +10,7 @@ import pytest
 from fastworker import BlockingClient, TaskPriority
 from tests.support.cluster import Cluster
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 LOW_JOBS = 50_000
 CRITICAL_JOBS = 100

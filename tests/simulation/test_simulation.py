@@ -14,6 +14,8 @@ import pytest
 
 from tests.simulation.scenario import run_seed
 
+pytestmark = pytest.mark.slow
+
 ENOUGH_SEEDS = 50
 """From so many on, every rare path is expected to have been taken."""
 
