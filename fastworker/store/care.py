@@ -18,7 +18,7 @@ from fastworker.errors import CannotCreate, StoreBroken, StoreUnusable
 from fastworker.store.contract import NoSpace
 from fastworker.store.folder import DATABASE, cannot_write
 from fastworker.store.migrations import check_ours
-from fastworker.store.sqlite_file import DAMAGED, connect, damaged
+from fastworker.store.sqlite_file import DAMAGED, connect, damaged, error_code
 
 _NO_ACCESS: Final = frozenset(
     {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY}
@@ -75,7 +75,7 @@ def failures_named(database: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", -1) & 0xFF
+        code = error_code(error)
         if code in DAMAGED:
             raise damaged(database, str(error)) from error
         if code in _NO_ACCESS:

@@ -41,6 +41,7 @@ from fastworker.store.sqlite_file import (
     close_untouched,
     create_database,
     damaged,
+    error_code,
     make_room,
     open_database,
     start_warnings,
@@ -355,7 +356,7 @@ class SqliteStore:
         try:
             yield
         except sqlite3.Error as error:
-            code = error.sqlite_errorcode & 0xFF if hasattr(error, "sqlite_errorcode") else -1
+            code = error_code(error)
             if code == sqlite3.SQLITE_FULL:
                 # SQLite writes the mark that makes a transaction count last of all, so without
                 # space for all of it nothing is stored, now or after a crash.

@@ -156,12 +156,21 @@ def _open_once(folder: StoreFolder, durability: str) -> sqlite3.Connection:
             connection.close()
             raise
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode & 0xFF in {*DAMAGED, sqlite3.SQLITE_ERROR}:
+        if error_code(error) in {*DAMAGED, sqlite3.SQLITE_ERROR}:
             raise damaged(database, str(error)) from error
         raise StoreBroken(f"opening {database} failed ({error}); check the disk") from error
     except OSError as error:
         raise cannot_write(database, error) from error
     return connection
+
+
+def error_code(error: sqlite3.Error) -> int:
+    """The primary code of SQLite. What Python's module cannot read, text that is no UTF-8, has
+    none: SQLite never wrote it, so the database is damaged."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return sqlite3.SQLITE_CORRUPT if isinstance(error, sqlite3.OperationalError) else -1
+    return code & 0xFF
 
 
 def _pragmas(durability: str) -> Iterable[str]:

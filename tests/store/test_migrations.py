@@ -14,6 +14,7 @@ import pytest
 
 from fastworker.core.questions import Questions
 from fastworker.core.records import FinishRow, JobRow, Saves, TaskStatus
+from fastworker.errors import StoreUnusable
 from fastworker.store import migrations
 from fastworker.store.contract import DeadFilter
 from fastworker.store.migrations import APPLICATION_ID, MIGRATIONS, checksum, migrate
@@ -148,6 +149,18 @@ class Photographed(sqlite3.Connection):
         shutil.copytree(self.folder, self.images / str(self.count))
         self.count += 1
         return super().execute(sql, *parameters)
+
+
+@pytest.mark.parametrize("text", ["checksum", "CAST(x'ff' AS TEXT)"])
+def test_text_that_nobody_wrote_is_damage(tmp_path: Path, text: str) -> None:
+    open_store(tmp_path, "power").close()
+    with closing(sqlite3.connect(tmp_path / "fastworker.db", isolation_level=None)) as connection:
+        connection.execute(f"UPDATE migrations SET checksum = {text} WHERE number = 1")
+    if text == "checksum":
+        open_store(tmp_path, "power").close()
+        return
+    with pytest.raises(StoreUnusable):
+        open_store(tmp_path, "power")
 
 
 def test_a_kill_at_any_statement_of_a_migration_leaves_the_old_or_the_new(
