@@ -252,7 +252,9 @@ class Dispatcher:
             return None
         if (tenant, queue) in self.memory.paused:
             return f"queue {queue!r} is paused"
-        if not any(session.can_run(task, queue) for session in self.memory.sessions.values()):
+        if not any(
+            session.can_run(tenant, task, queue) for session in self.memory.sessions.values()
+        ):
             return self._why_unserved(task, queue)
         job = self.memory.jobs.get(job_id) if job_id is not None else None
         if job is not None and job.deaths and self._quarantine_is_full(job):

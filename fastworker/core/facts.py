@@ -99,6 +99,8 @@ class Registration:
     tags: tuple[str, ...] = ()
     withheld: Mapping[str, str] = field(default_factory=dict)
     """By task it knows and does not offer: a tag of the task's that it lacks."""
+    tenant: str | None = None
+    """From its token: whose jobs it may run; None: everybody's."""
 
 
 @dataclass(slots=True, eq=False)
@@ -204,6 +206,7 @@ class Unwindings:
 class CancelRequest:
     """Somebody wants jobs cancelled; without an ``origin`` nobody waits to hear how that went.
 
+    ``tenant``: whose jobs may be cancelled; None: everybody's.
     ``grace``: seconds that running code has to unwind; None: as each job was submitted.
     ``follows``: because of another job or of a client that has gone: what has been asked to stop
     already is not asked again.
@@ -212,18 +215,18 @@ class CancelRequest:
     origin: object
     ids: Sequence[bytes]
     reason: str
-    tenant: str = "default"
+    tenant: str | None = None
     grace: float | None = None
     follows: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class WatchRequest:
-    """Somebody wants to be told when these jobs end."""
+    """Somebody wants to be told when these jobs end; ``tenant`` as in `CancelRequest`."""
 
     origin: object
     ids: Sequence[bytes]
-    tenant: str = "default"
+    tenant: str | None = None
 
 
 @dataclass(slots=True, eq=False)

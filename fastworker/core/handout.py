@@ -30,7 +30,11 @@ pass. With one at a time handed out, a suspect that waits for a suspect would wa
 def capable_sessions(memory: Memory, lane: Lane) -> list[Session]:
     """Connected subworkers that can run a lane's jobs; the local one only if it is the only one."""
     key = lane.key
-    able = [session for session in memory.sessions.values() if session.can_run(key.task, key.queue)]
+    able = [
+        session
+        for session in memory.sessions.values()
+        if session.can_run(key.tenant, key.task, key.queue)
+    ]
     remote = [session for session in able if not session.local]
     return remote or able
 

@@ -23,6 +23,9 @@ POOLS: Final = 3
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_TENANT: Final = "default"
 
+ALL_TENANTS: Final = "*"
+"""Of a token: it is not bound to one tenant. No tenant has this name."""
+
 ALL_QUEUES: Final = "*"
 """In a subworker's queues: it serves every queue."""
 

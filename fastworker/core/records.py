@@ -8,6 +8,7 @@ rest.
 from __future__ import annotations
 
 from fastworker.core.nouns import ALL_QUEUES as ALL_QUEUES
+from fastworker.core.nouns import ALL_TENANTS as ALL_TENANTS
 from fastworker.core.nouns import ASYNC_POOL as ASYNC_POOL
 from fastworker.core.nouns import DEFAULT_GRACE_SECONDS as DEFAULT_GRACE_SECONDS
 from fastworker.core.nouns import DEFAULT_OPTIONS as DEFAULT_OPTIONS

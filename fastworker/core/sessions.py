@@ -41,6 +41,7 @@ class Session:
         known: False after a restart, until it comes back and says what it can do.
         tags: what it has that some tasks need.
         withheld: by task it knows and does not offer: a tag of the task's that it lacks.
+        tenant: whose jobs it may run; None: everybody's.
         lapsed: its lease ran out; it gets nothing until it is heard again.
     """
 
@@ -55,6 +56,7 @@ class Session:
     pools: tuple[int, ...] = (0,) * POOLS
     prefetch: tuple[int, ...] = (0,) * POOLS
     local: bool = False
+    tenant: str | None = None
     origin: object | None = None
     known: bool = False
     lapsed: bool = False
@@ -72,11 +74,13 @@ class Session:
         """Whether jobs may be sent to it."""
         return self.origin is not None and not self.lapsed
 
-    def can_run(self, task: str, queue: str) -> bool:
-        """Whether it is connected, knows the task and serves the queue (``*``: every queue)."""
+    def can_run(self, tenant: str, task: str, queue: str) -> bool:
+        """Whether it is connected, may see the tenant's jobs, knows the task and serves the queue
+        (``*``: every queue)."""
         return (
             self.is_reachable
             and task in self.tasks
+            and (self.tenant is None or self.tenant == tenant)
             and (queue in self.queues or ALL_QUEUES in self.queues)
         )
 
@@ -91,6 +95,7 @@ class Session:
         self.pools = registration.pools
         self.prefetch = registration.prefetch
         self.local = registration.local
+        self.tenant = registration.tenant
         self.host = registration.host
         self.pid = registration.pid
         self.origin = registration.origin

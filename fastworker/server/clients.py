@@ -28,6 +28,7 @@ from fastworker.errors import (
 from fastworker.server.answers import Intake
 from fastworker.server.dead_letters import change_dead_letters
 from fastworker.server.following import Follower
+from fastworker.server.identity import Identity
 from fastworker.server.manage import queue_pause
 from fastworker.server.plane import Plane
 from fastworker.server.reports import fetch_views, make_report, roster_message
@@ -72,7 +73,7 @@ class ClientPeer(Watcher):
         send: Callable[[Message], None],
         reads: trio.Nursery,
         *,
-        token_id: str,
+        identity: Identity,
         host: str | None,
         dialled: str | None = None,
         authority: Authority | None = None,
@@ -81,7 +82,7 @@ class ClientPeer(Watcher):
         self._send = send
         self._reads = reads
         self._limit = trio.Semaphore(READS_AT_ONCE)
-        self._token_id = token_id
+        self._identity = identity
         self._host = host
         self._dialled = dialled
         self._authority = authority
@@ -90,7 +91,7 @@ class ClientPeer(Watcher):
         self.client_id: bytes | None = None
         self._intake = Intake(
             *(self, plane.inbox, send, self._complete),
-            tenant="default",
+            tenant=identity.submits_as,
             wall=lambda: plane.clock().wall,
         )
         self._follower = Follower(plane.following, plane.running, plane.store, self.send, reads)
@@ -123,7 +124,9 @@ class ClientPeer(Watcher):
             case Submit():
                 await self._submit(message)
             case Watch():
-                await self._plane.inbox.put(WatchRequest(self, _bounded(message, message.ids)))
+                await self._plane.inbox.put(
+                    WatchRequest(self, _bounded(message, message.ids), self._identity.sees)
+                )
             case Unwatch():
                 self._plane.roster.unwatch(split_ids(message.ids), self)
             case Cancel():
@@ -131,7 +134,9 @@ class ClientPeer(Watcher):
                 if not ids:
                     raise ProtocolError("message Cancel, field ids: expected at least one id")
                 origin = CancelOrigin(self, message.request, len(ids))
-                fact = CancelRequest(origin, ids, message.reason, grace=message.grace)
+                fact = CancelRequest(
+                    origin, ids, message.reason, self._identity.sees, message.grace
+                )
                 await self._plane.inbox.put(fact)
             case Follow():
                 self._follower.follow(message)
@@ -215,7 +220,7 @@ class ClientPeer(Watcher):
             deadline=bound,
             owner=None if options.owned is None else self._owner(options.owned),
             callback=None if callback is None else self._callback(callback),
-            callback_token=None if callback is None else self._token_id,
+            callback_token=None if callback is None else self._identity.token_id,
         )
 
     def _owner(self, seconds: float) -> bytes:

@@ -7,6 +7,7 @@ from typing import Final
 from fastworker.errors import (
     AuthenticationFailed,
     FastWorkerError,
+    Forbidden,
     ProtocolError,
     UnsupportedVersion,
 )
@@ -15,6 +16,7 @@ from fastworker.transport.websocket import TextMessage
 CLOSE_TEXT: Final = 1003
 CLOSE_MALFORMED: Final = 4400
 CLOSE_UNAUTHENTICATED: Final = 4401
+CLOSE_FORBIDDEN: Final = 4403
 CLOSE_VERSION: Final = 4406
 CLOSE_SILENT: Final = 4408
 
@@ -30,6 +32,8 @@ def close_code(error: FastWorkerError) -> int:
             return CLOSE_VERSION
         case AuthenticationFailed():
             return CLOSE_UNAUTHENTICATED
+        case Forbidden():
+            return CLOSE_FORBIDDEN
         case PeerSilent():
             return CLOSE_SILENT
         case TextMessage():

@@ -33,6 +33,7 @@ from fastworker.server.callbacks import CallbackService
 from fastworker.server.cascades import Cascades
 from fastworker.server.dispatch import dispatch_forever
 from fastworker.server.following import Following
+from fastworker.server.identities import Identities
 from fastworker.server.inbox import Inbox
 from fastworker.server.listener import Listener, open_listeners
 from fastworker.server.local_worker import LocalWorker
@@ -128,6 +129,7 @@ async def run_control_plane(
             Owners(),
             following,
             running,
+            Identities(settings.tokens, settings.issued_tokens),
         )
         cascades = Cascades()
         roster.cancel_children = cascades.want

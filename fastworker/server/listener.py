@@ -29,6 +29,7 @@ from fastworker.errors import (
 )
 from fastworker.server.clients import ClientPeer
 from fastworker.server.closing import CLOSE_SILENT, PeerSilent, close_code
+from fastworker.server.connections import Connection
 from fastworker.server.frame_guard import LAST_WORD_SECONDS, GuardedStream
 from fastworker.server.http_head import (
     BadHead,
@@ -37,6 +38,7 @@ from fastworker.server.http_head import (
     read_head,
     send_response,
 )
+from fastworker.server.identity import Identity
 from fastworker.server.plane import Plane
 from fastworker.server.subworkers import SubworkerPeer
 from fastworker.transport.link import FrameStream, Link, LinkClosed
@@ -112,8 +114,6 @@ class Listener:
     def __init__(self, plane: Plane) -> None:
         self._plane = plane
         self._log = PeerLog()
-        tokens = plane.settings.tokens
-        self._tokens = {name: text.encode() for name, text in tokens.items()}
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end; nothing it does gets out of here."""
@@ -209,8 +209,13 @@ class Listener:
             link.on_overflow = nursery.cancel_scope.cancel
             nursery.start_soon(_write, link)
             link.send(self._welcome())
+            identity = self._plane.identities.identity(handshake.token_id)
+            connection = Connection(identity, host)
             try:
-                await self._serve_link(link, nursery, handshake, host, dialled)
+                with self._plane.connections.standing(connection), connection.scope:
+                    await self._serve_link(link, nursery, handshake, identity, host, dialled)
+                if connection.ended_for is not None:
+                    raise connection.ended_for
             except (PeerError, CallerError, Rejected) as error:
                 link.send(Problem(error.code, str(error)[:500]))
                 await link.flush(1.0)
@@ -231,8 +236,7 @@ class Listener:
         )
 
     async def _shake_hands(self, frames: FrameStream) -> ListenerHandshake:
-        verifier = self._tokens.get if self._tokens else (lambda token_id: _NO_TOKEN)
-        handshake = ListenerHandshake(verifier, secrets.token_bytes)
+        handshake = ListenerHandshake(self._plane.identities.key, secrets.token_bytes)
         with trio.fail_after(HELLO_SECONDS):
             hello = await _receive_one(frames, Hello)
             challenge = handshake.receive_hello(hello)
@@ -252,17 +256,18 @@ class Listener:
         link: Link,
         nursery: trio.Nursery,
         handshake: ListenerHandshake,
+        identity: Identity,
         host: str | None,
         dialled: str | None,
     ) -> None:
         if handshake.role == "subworker":
-            await self._serve_subworker(link, nursery, handshake.token_id, host)
+            await self._serve_subworker(link, nursery, identity, host)
             return
         peer = ClientPeer(
             self._plane,
             link.send,
             nursery,
-            token_id=handshake.token_id,
+            identity=identity,
             host=host,
             dialled=dialled,
         )
@@ -272,9 +277,9 @@ class Listener:
             peer.close()
 
     async def _serve_subworker(
-        self, link: Link, nursery: trio.Nursery, token_id: str, host: str | None
+        self, link: Link, nursery: trio.Nursery, identity: Identity, host: str | None
     ) -> None:
-        peer = SubworkerPeer(self._plane, link, nursery, token_id=token_id, host=host)
+        peer = SubworkerPeer(self._plane, link, nursery, identity=identity, host=host)
         try:
             await self._pump(link, peer.receive, peer.heard)
         finally:
@@ -306,10 +311,6 @@ async def _write(link: Link) -> None:
         await link.write_forever()
     except (LinkClosed, trio.TooSlowError):
         link.shut()
-
-
-_NO_TOKEN: Final = b"insecure-no-token-was-configured-here"
-"""With --insecure and no token every peer uses this well-known one."""
 
 
 async def _receive_one(frames: FrameStream, kind: type[M]) -> M:

@@ -11,7 +11,9 @@ import trio
 
 from fastworker.core.dispatcher import Dispatcher
 from fastworker.core.records import Now
+from fastworker.server.connections import Connections
 from fastworker.server.following import Following
+from fastworker.server.identities import Identities
 from fastworker.server.inbox import Inbox
 from fastworker.server.inspection import Inspections
 from fastworker.server.owners import Owners
@@ -46,11 +48,13 @@ class Plane:
     owners: Owners
     following: Following
     running: RunningProgress
+    identities: Identities
     identity: bytes = field(default_factory=lambda: secrets.token_bytes(16))
     addresses: list[str] = field(default_factory=list)
     """Where it listens, as peers may dial it."""
     draining: bool = False
     warned: set[str] = field(default_factory=set)
+    connections: Connections = field(default_factory=Connections)
     inspections: Inspections = field(default_factory=Inspections)
     dead_letter_turn: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(1, max_value=1))
     """Held while dead letters are replayed or discarded, so that none is replayed twice."""

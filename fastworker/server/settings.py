@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastworker.core.memory import MAX_QUEUED_JOBS
+from fastworker.core.tenants import Tenants
+from fastworker.server.identities import IssuedToken
 from fastworker.store.contract import Retention
 
 
@@ -21,6 +23,8 @@ class ControlPlaneSettings:
         store: folder of the state; None only with durability ``memory``.
         durability: ``power``, ``process`` or ``memory``.
         tokens: token text by token id; empty only with ``insecure``.
+        issued_tokens: tokens of others than the operator's own processes.
+        tenants: shares and quotas.
         local_worker: ``auto``, ``always`` or ``never``.
         task_modules: for the local subworker.
         callback_allow: hosts (and ``host:port``) that callbacks may dial, too.
@@ -36,6 +40,8 @@ class ControlPlaneSettings:
     store: Path | None = None
     durability: str = "power"
     tokens: Mapping[str, str] = field(default_factory=dict)
+    issued_tokens: tuple[IssuedToken, ...] = ()
+    tenants: Tenants = field(default_factory=Tenants)
     local_worker: str = "auto"
     task_modules: tuple[str, ...] = ()
     callback_allow: tuple[str, ...] = ()

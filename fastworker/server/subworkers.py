@@ -24,6 +24,7 @@ from fastworker.core.records import ALL_QUEUES, POOLS, JobRow
 from fastworker.errors import FastWorkerError, ProtocolError
 from fastworker.server.clients import ClientPeer
 from fastworker.server.columns import checkpoints_fact, lines_fact, outcomes_fact
+from fastworker.server.identity import Identity
 from fastworker.server.plane import Plane
 from fastworker.transport.link import Link
 from fastworker.wire.codec import UnknownMessage, decode, encode
@@ -58,12 +59,12 @@ class SubworkerPeer:
     """One subworker on one connection."""
 
     def __init__(
-        self, plane: Plane, link: Link, reads: trio.Nursery, *, token_id: str, host: str | None
+        self, plane: Plane, link: Link, reads: trio.Nursery, *, identity: Identity, host: str | None
     ) -> None:
         self._plane = plane
         self._link = link
         self._reads = reads
-        self._token_id = token_id
+        self._identity = identity
         self._host = host
         self._session: bytes | None = None
         self._leaving = False
@@ -182,6 +183,7 @@ class SubworkerPeer:
                 pid=message.pid,
                 tags=tuple(message.tags or ()),
                 withheld=_withheld(message),
+                tenant=self._identity.sees,
             )
         )
 
@@ -214,7 +216,7 @@ class SubworkerPeer:
                 self._plane,
                 lambda answer: self._link.send(Relay(number, encode([answer]))),
                 self._reads,
-                token_id=self._token_id,
+                identity=self._identity,
                 host=self._host,
                 authority=self._leased,
             )

@@ -15,6 +15,7 @@ from fastworker.core.ids import id_bytes
 from fastworker.core.questions import Questions
 from fastworker.server.clients import ClientPeer
 from fastworker.server.dead_letters import change_dead_letters
+from fastworker.server.identity import Identity
 from fastworker.server.plane import Plane
 from fastworker.testing import Cluster, open_cluster
 from fastworker.wire.messages import Manage, Message, Problem, Query, Report
@@ -37,7 +38,7 @@ class Asked:
         self.plane: Plane = cluster._plane
         self._put, self._take = trio.open_memory_channel[Message](100)
         self.peer = ClientPeer(
-            self.plane, self._put.send_nowait, nursery, token_id="test", host=None
+            self.plane, self._put.send_nowait, nursery, identity=Identity("test"), host=None
         )
 
     async def __call__(self, message: Message) -> Message:
