@@ -17,6 +17,7 @@ from fastworker.config import (
     runtime_folder,
 )
 from fastworker.config.settings import DEFAULTS, OPTIONS, variable_name
+from fastworker.core.tenants import TenantLimits, Tenants
 from fastworker.errors import AuthenticationFailed, ControlPlaneUnavailable, InvalidOption
 from fastworker.local_token import write_local_token
 from fastworker.wire.addresses import parse_address
@@ -104,6 +105,8 @@ SAMPLES = {
     "keep_results_bytes": ("1000", 1000),
     "keep_failures_seconds": ("120", 120.0),
     "max_queued_jobs": ("5000", 5000),
+    "max_queued_bytes": ("1GiB", 1024**3),
+    "tenants": ("acme:weight=3", Tenants({"acme": TenantLimits(weight=3)})),
     "token": (TOKEN, TOKEN),
     "token_file": ("t", Path("/work-here/t")),
     "callback_allow": ("hooks.example,10.0.0.1:80", ("hooks.example", "10.0.0.1:80")),

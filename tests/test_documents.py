@@ -22,6 +22,7 @@ from typing import NamedTuple
 import pytest
 
 from fastworker.config.settings import DEFAULTS, OPTIONS, flag_name, variable_name
+from fastworker.core.tenants import Tenants
 from tests.support.cluster import Cluster
 
 ROOT = Path(__file__).parent.parent
@@ -203,7 +204,7 @@ def setting_row(name: str) -> str:
     flag = f"`{flag_name(name)}`" if option.has_flag else "–"
     key = f"`{name}`" if option.in_files else "–"
     default = DEFAULTS[name]
-    if default is None or default == ():
+    if default in (None, (), Tenants()):
         shown = "–"
     elif isinstance(default, tuple):
         shown = f"`{','.join(default)}`"

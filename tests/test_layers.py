@@ -29,7 +29,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "local_token": (),
     "logs": (),
     "options": ("core.records", "core.ids", "core.names", "core.keys"),
-    "config": ("core.records", "core.names", "wire.addresses", "wire.handshake", "local_token"),
+    "config": (
+        *("core.records", "core.names", "core.tenants"),
+        *("wire.addresses", "wire.handshake", "local_token"),
+    ),
     # A task's own `delay`, `submit` and `stream` go through the process's one started client.
     "tasks": (
         *("core.records", "core.names", "core.lengths", "options"),

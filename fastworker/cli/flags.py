@@ -12,6 +12,8 @@ import typer
 from fastworker.config import Resolved, resolve
 from fastworker.config.kinds import Switch, Texts
 from fastworker.config.settings import DEFAULTS, OPTIONS, flag_name
+from fastworker.config.tenants import TenantTable
+from fastworker.core.tenants import Tenants
 
 CONNECTION: Final = ("control_plane_address", "discovery_address", "token_file", "insecure")
 """What a command needs that talks to a control plane."""
@@ -53,10 +55,10 @@ def _parameter(name: str) -> inspect.Parameter:
     kind: object = str | None
     if isinstance(option.kind, Switch):
         kind = bool | None
-    elif isinstance(option.kind, Texts):
+    elif isinstance(option.kind, Texts | TenantTable):
         kind = list[str] | None
     default = DEFAULTS[name]
-    unsaid = default is None or default == () or isinstance(default, bool)
+    unsaid = default in (None, (), Tenants()) or isinstance(default, bool)
     shown = "" if unsaid or "default" in option.help else _shown(default)
     flag = flag_name(name)
     if default is True:

@@ -27,6 +27,8 @@ _LIMITS = (
     "keep_results_bytes",
     "keep_failures_seconds",
     "max_queued_jobs",
+    "max_queued_bytes",
+    "tenants",
 )
 _SAFETY = ("callback_allow", "token_file", "tls_cert", "tls_key", "insecure")
 

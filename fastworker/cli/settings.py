@@ -10,6 +10,8 @@ from fastworker.cli.flags import AsJson, with_settings
 from fastworker.cli.output import plain, show_json, show_table
 from fastworker.config import Resolved, configured_token
 from fastworker.config.settings import OPTIONS
+from fastworker.config.tenants import tenants_map
+from fastworker.core.tenants import Tenants
 
 
 @with_settings(*(name for name, option in OPTIONS.items() if option.has_flag))
@@ -40,4 +42,6 @@ def _shown(resolved: Resolved, name: str) -> object:
     value = getattr(resolved.settings, name)
     if name == "token":
         return "not set" if value is None else "set"
+    if isinstance(value, Tenants):
+        return tenants_map(value) or None
     return None if value == () else plain(value)

@@ -110,6 +110,8 @@ def control_plane_settings(
         log_format=settings.log_format,
         collect_logs=settings.collect_logs,
         max_queued_jobs=settings.max_queued_jobs,
+        max_queued_bytes=settings.max_queued_bytes,
+        tenants=settings.tenants,
         retention=Retention(
             results_seconds=settings.keep_results_seconds,
             results_count=settings.keep_results_count,

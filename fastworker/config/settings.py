@@ -26,7 +26,9 @@ from fastworker.config.kinds import (
     check_tag,
     check_worker,
 )
+from fastworker.config.tenants import MOST_BYTES, TenantTable
 from fastworker.core.records import ALL_QUEUES
+from fastworker.core.tenants import Tenants
 
 MAX_JOBS_AT_ONCE: Final = 10_000
 """Async jobs or threads of one runner: far beyond use, small enough to show a typing slip."""
@@ -225,7 +227,24 @@ class Settings:
     )
     max_queued_jobs: int = field(
         default=10_000_000,
-        metadata=_about(Whole(1, MOST_KEPT), "how many ready jobs may wait", "N"),
+        metadata=_about(
+            Whole(1, MOST_KEPT), "how many jobs may wait, scheduled ones included", "N"
+        ),
+    )
+    max_queued_bytes: int = field(
+        default=8 * 1024**3,
+        metadata=_about(
+            Size(MOST_BYTES), "how much the arguments of waiting jobs may take", "SIZE"
+        ),
+    )
+    tenants: Tenants = field(
+        default=Tenants(),
+        metadata=_about(
+            TenantTable(),
+            "share and quotas of tenants, such as acme:weight=3,max-queued-jobs=1000; "
+            "repeated or with spaces; *: all others",
+            "NAME:KEY=VALUE,…",
+        ),
     )
     token: str | None = field(
         default=None,

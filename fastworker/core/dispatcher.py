@@ -33,9 +33,10 @@ from fastworker.core.facts import (
 )
 from fastworker.core.handout import capable_sessions, free_alone, hand_out
 from fastworker.core.lanes import Lane
-from fastworker.core.memory import MAX_QUEUED_JOBS, Draft, Memory
+from fastworker.core.memory import MAX_QUEUED_BYTES, MAX_QUEUED_JOBS, Draft, Memory
 from fastworker.core.questions import Known, Questions, RefillQuestion, Snapshot
 from fastworker.core.records import DEFAULT_TENANT, JobRow, Now, PauseRow, Saves, TaskStatus
+from fastworker.core.tenants import Tenants
 
 LONGEST_NAP_PARTS: Final = 6
 """The loop wakes at least six times a lease, so that its own pauses are noticed."""
@@ -65,7 +66,9 @@ class Dispatcher:
         snapshot: what the store held at start.
         now: the moment of the start; leases found in the store get one whole lease of grace.
         lease_seconds: how long a subworker may be silent.
-        max_queued_jobs: at this many ready jobs new ones are refused.
+        max_queued_jobs, max_queued_bytes: once so many jobs, or so much of their arguments, wait,
+            new ones are refused.
+        tenants: shares and quotas.
     """
 
     def __init__(
@@ -75,9 +78,13 @@ class Dispatcher:
         *,
         lease_seconds: float,
         max_queued_jobs: int = MAX_QUEUED_JOBS,
+        max_queued_bytes: int = MAX_QUEUED_BYTES,
+        tenants: Tenants | None = None,
     ) -> None:
         self.memory = Memory(snapshot)
         self.memory.max_queued_jobs = max_queued_jobs
+        self.memory.max_queued_bytes = max_queued_bytes
+        self.memory.tenants = Tenants() if tenants is None else tenants
         self.lease_seconds = lease_seconds
         self._last_turn = now.monotonic
         leases.adopt_running(self.memory, snapshot, lease_until=now.monotonic + lease_seconds)

@@ -26,6 +26,7 @@ from fastworker.core.records import (
 )
 from fastworker.core.sessions import Session
 from fastworker.core.states import MOVES, check_move
+from fastworker.core.tenants import Tenants
 
 RECENT_RESULTS: Final = 10_000
 """Ended jobs kept in memory, least recently used out first."""
@@ -37,7 +38,11 @@ NUMBERS_AHEAD: Final = 100_000
 """Keys and tokens reserved with one write; a restart skips at most this many."""
 
 MAX_QUEUED_JOBS: Final = 10_000_000
-"""Ready jobs that may wait in the store: some gigabytes, and days of work."""
+"""Jobs that may wait in the store: some gigabytes, and days of work."""
+
+MAX_QUEUED_BYTES: Final = 8 * 1024**3
+"""Their arguments (8 GiB): as many jobs as may wait, of 800 bytes each. It bounds what the store
+takes of the disk where arguments are large: of the largest ones 8,192 may wait."""
 
 WINDOW_PAYLOAD_BYTES: Final = 64 * 1024 * 1024
 """Arguments held in memory with waiting jobs; beyond it they are read at hand-out."""
@@ -93,6 +98,9 @@ class Memory:
         """Cancels that overtook their submission: until when (monotonic), and why."""
         self.payload_bytes = 0
         self.max_queued_jobs = MAX_QUEUED_JOBS
+        self.max_queued_bytes = MAX_QUEUED_BYTES
+        self.tenants = Tenants()
+        """Their shares and quotas."""
         self.next_key = snapshot.key_ceiling + 1
         self.key_ceiling = snapshot.key_ceiling
         self.next_token = snapshot.token_ceiling + 1

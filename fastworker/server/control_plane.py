@@ -103,6 +103,8 @@ async def run_control_plane(
             clock(),
             lease_seconds=settings.lease_seconds,
             max_queued_jobs=settings.max_queued_jobs,
+            max_queued_bytes=settings.max_queued_bytes,
+            tenants=settings.tenants,
         )
         loader = PayloadLoader()
         roster = ConnectedRoster(

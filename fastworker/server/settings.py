@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastworker.core.memory import MAX_QUEUED_JOBS
+from fastworker.core.memory import MAX_QUEUED_BYTES, MAX_QUEUED_JOBS
 from fastworker.core.tenants import Tenants
 from fastworker.server.identities import IssuedToken
 from fastworker.store.contract import Retention
@@ -30,7 +30,8 @@ class ControlPlaneSettings:
         callback_allow: hosts (and ``host:port``) that callbacks may dial, too.
         drain_seconds: how long a first SIGTERM waits for connections to end well.
         log_level, log_format, collect_logs: for the local subworker.
-        max_queued_jobs: at this many ready jobs new ones are refused as `Overloaded`.
+        max_queued_jobs, max_queued_bytes: once so many jobs, or so much of their arguments, wait,
+            new ones are refused as `Overloaded`.
         lease_seconds, heartbeat_seconds: see guarantees G2; shorter in tests.
     """
 
@@ -64,4 +65,5 @@ class ControlPlaneSettings:
     lease_seconds: float = 15.0
     heartbeat_seconds: float = 5.0
     max_queued_jobs: int = MAX_QUEUED_JOBS
+    max_queued_bytes: int = MAX_QUEUED_BYTES
     retention: Retention = field(default_factory=Retention)

@@ -9,6 +9,7 @@ import pytest
 from fastworker.cli.starting import control_plane_settings, subworker_settings
 from fastworker.config import INSECURE_TOKEN, client_defaults, resolve
 from fastworker.core.names import check_name
+from fastworker.core.tenants import TenantLimits, Tenants
 from fastworker.errors import InvalidOption
 from fastworker.local_token import read_local_token
 from fastworker.server.settings import ControlPlaneSettings
@@ -84,6 +85,8 @@ def test_every_setting_reaches_the_control_plane(tmp_path: Path) -> None:
         reload="true",
         async_runtime="trio",
         max_queued_jobs="5000",
+        max_queued_bytes="1MiB",
+        tenants="acme:weight=3",
         insecure="true",
     )
     assert asked == ControlPlaneSettings(
@@ -106,6 +109,8 @@ def test_every_setting_reaches_the_control_plane(tmp_path: Path) -> None:
         reload=True,
         async_runtime="trio",
         max_queued_jobs=5000,
+        max_queued_bytes=1024**2,
+        tenants=Tenants({"acme": TenantLimits(weight=3)}),
     )
 
 
