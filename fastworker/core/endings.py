@@ -56,6 +56,7 @@ def end_job(
                 made_at=now.wall,
                 next_attempt_at=now.wall,
                 attempts=0,
+                tenant=draft.lane_of(job).lane.key.tenant,
             )
         )
     pending = draft.pending_cancel(job.id)

@@ -32,6 +32,7 @@ from fastworker.core.nouns import TaskStatus as TaskStatus
 from fastworker.core.rows import LINES_PER_ATTEMPT as LINES_PER_ATTEMPT
 from fastworker.core.rows import AttemptRow as AttemptRow
 from fastworker.core.rows import CallbackRow as CallbackRow
+from fastworker.core.rows import CallbackTry as CallbackTry
 from fastworker.core.rows import CheckpointRow as CheckpointRow
 from fastworker.core.rows import Failure as Failure
 from fastworker.core.rows import FamilyRow as FamilyRow

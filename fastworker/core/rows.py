@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from fastworker.core.nouns import JobOptions, TaskStatus
+from fastworker.core.nouns import DEFAULT_TENANT, JobOptions, TaskStatus
 
 
 class LaneKey(NamedTuple):
@@ -102,7 +102,22 @@ class CallbackRow(NamedTuple):
     data: bytes | None
     made_at: float
     next_attempt_at: float
+    """Infinite once it is given up."""
     attempts: int
+    tenant: str = DEFAULT_TENANT
+    problem: str = ""
+    """Of the last attempt: one of a few words, never anything that the other side has said."""
+    given_up_at: float | None = None
+
+
+class CallbackTry(NamedTuple):
+    """What an attempt to deliver a callback has changed about it."""
+
+    delivery: bytes
+    next_attempt_at: float
+    attempts: int
+    problem: str
+    given_up_at: float | None = None
 
 
 class AttemptRow(NamedTuple):

@@ -7,6 +7,7 @@ acknowledged, survives restarts, and is given up, visibly, after 24 hours.
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Sequence
 from typing import Final
@@ -15,7 +16,7 @@ import trio
 
 from fastworker.core.dispatcher import Dispatcher
 from fastworker.core.ids import id_text, split_ids
-from fastworker.core.records import CallbackRow, JobView
+from fastworker.core.records import CallbackRow, CallbackTry, JobView
 from fastworker.errors import FastWorkerError, ProtocolError
 from fastworker.server.callback_rules import resolve_callback
 from fastworker.server.dispatch import FULL_STORE_PAUSE_SECONDS
@@ -141,20 +142,20 @@ class CallbackService:
                 attempts,
                 problem,
             )
-            await self._save_settled([row.delivery], [])
+            given_up = CallbackTry(row.delivery, math.inf, attempts, "no answer", given_up_at=now)
+            await self._save_settled([], [given_up])
         else:
             at = now + retry_delay(row.attempts, random.random())
-            await self._save_settled([], [(row.delivery, at, attempts)])
+            later = CallbackTry(row.delivery, at, attempts, "no answer")
+            await self._save_settled([], [later])
         self._open.discard(row.delivery)
         self._wake.set()
 
-    async def _save_settled(
-        self, done: Sequence[bytes], later: Sequence[tuple[bytes, float, int]]
-    ) -> None:
+    async def _save_settled(self, done: Sequence[bytes], tries: Sequence[CallbackTry]) -> None:
         """Save, however long a full store makes this wait: a restart would deliver again."""
         while True:
             try:
-                return await self._store.settle_callbacks(done, later)
+                return await self._store.settle_callbacks(done, tries)
             except NoSpace:
                 await trio.sleep(FULL_STORE_PAUSE_SECONDS)
 

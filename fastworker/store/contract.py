@@ -21,6 +21,7 @@ from fastworker.core.questions import (
 from fastworker.core.records import (
     AttemptView,
     CallbackRow,
+    CallbackTry,
     FamilyRow,
     JobView,
     LaneKey,
@@ -66,6 +67,14 @@ class JobFilter(NamedTuple):
     task: str | None = None
     queue: str | None = None
     before_key: int | None = None
+    limit: int = 100
+
+
+class CallbackFilter(NamedTuple):
+    """Which callbacks to list; None means any."""
+
+    tenant: str | None = None
+    given_up: bool | None = None
     limit: int = 100
 
 
@@ -163,13 +172,14 @@ class Store(Protocol):
         ...
 
     def next_callback_at(self) -> float | None:
-        """When the next callback is due, if there is one."""
+        """When the next callback is due, if one waits."""
         ...
 
-    def settle_callbacks(
-        self, done: Sequence[bytes], later: Sequence[tuple[bytes, float, int]]
-    ) -> None:
-        """Delete the delivered or given-up ones; put others off: (delivery, next at, attempts)."""
+    def settle_callbacks(self, done: Sequence[bytes], tries: Sequence[CallbackTry]) -> None:
+        """Delete those that are delivered; note what came of trying others.
+
+        One that is given up is kept as long as a dead letter, without its data.
+        """
         ...
 
     def discard(self, keys: Sequence[int], *, now: float) -> int:
@@ -245,6 +255,10 @@ class StoreReader(Protocol):
         """Cancelled jobs with children that have not ended."""
         ...
 
+    def callbacks(self, criteria: CallbackFilter) -> list[CallbackRow]:
+        """Callbacks that wait or are given up, newest first, without their data."""
+        ...
+
     def counts(self) -> dict[str, int]:
         """Number of jobs by status."""
         ...
@@ -255,6 +269,7 @@ class StoreReader(Protocol):
 __all__ = [
     "INLINE_PAYLOAD_BYTES",
     "AttemptView",
+    "CallbackFilter",
     "DeadFilter",
     "DuplicateJob",
     "JobFilter",

@@ -5,7 +5,6 @@ Everything runs in one thread, reads included.
 
 from __future__ import annotations
 
-import heapq
 import platform
 from collections import Counter, OrderedDict, deque
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from itertools import islice, takewhile
 from fastworker.core.records import (
     AttemptView,
     CallbackRow,
+    CallbackTry,
     FamilyRow,
     FinishRow,
     JobRow,
@@ -27,6 +27,7 @@ from fastworker.core.records import (
 )
 from fastworker.errors import InternalError
 from fastworker.store.contract import (
+    CallbackFilter,
     DeadFilter,
     DuplicateJob,
     JobFilter,
@@ -41,6 +42,7 @@ from fastworker.store.contract import (
     StoreReader,
 )
 from fastworker.store.history import is_of_error, tell_attempts
+from fastworker.store.memory_callbacks import CallbackTable
 from fastworker.store.memory_family import FamilyTable
 from fastworker.store.memory_job import StoredJob
 from fastworker.store.memory_keys import KeyTable
@@ -68,7 +70,7 @@ class MemoryStore:
         self._results_bytes = 0
         self._failures: OrderedDict[int, None] = OrderedDict()
         self._tombstones: deque[int] = deque()
-        self._callbacks: dict[bytes, CallbackRow] = {}
+        self._callbacks = CallbackTable()
         self._workers: OrderedDict[bytes, WorkerRow] = OrderedDict()
         self._idempotency = KeyTable()
         self._family = FamilyTable()
@@ -129,7 +131,7 @@ class MemoryStore:
             self._update(row)
         for finish in saves.finishes:
             self._finish(finish)
-        self._callbacks.update((callback.delivery, callback) for callback in saves.callbacks)
+        self._callbacks.add(saves.callbacks)
         self._write_rest(saves)
         if saves.key_ceiling is not None:
             self._key_ceiling = saves.key_ceiling
@@ -227,6 +229,7 @@ class MemoryStore:
             self._drop(self._tombstones.popleft())
         more = self._idempotency.prune(now, limit, self._has_ended)
         more |= self._prune_workers(now - retention.attempts_seconds, limit)
+        more |= self._callbacks.forget(now - retention.failures_seconds, limit)
         removed = len(gone) + tombstones
         return PruneReport(len(gone), tombstones, more=more or removed >= limit)
 
@@ -250,20 +253,13 @@ class MemoryStore:
         return len(gone)
 
     def due_callbacks(self, *, now: float, limit: int = 100) -> list[CallbackRow]:
-        due = (row for row in self._callbacks.values() if row.next_attempt_at <= now)
-        return heapq.nsmallest(limit, due, key=lambda row: row.next_attempt_at)
+        return self._callbacks.due(now, limit)
 
     def next_callback_at(self) -> float | None:
-        return min((row.next_attempt_at for row in self._callbacks.values()), default=None)
+        return self._callbacks.next_at()
 
-    def settle_callbacks(
-        self, done: Sequence[bytes], later: Sequence[tuple[bytes, float, int]]
-    ) -> None:
-        for delivery in done:
-            self._callbacks.pop(delivery, None)
-        for delivery, next_at, attempts in later:
-            if (row := self._callbacks.get(delivery)) is not None:
-                self._callbacks[delivery] = row._replace(next_attempt_at=next_at, attempts=attempts)
+    def settle_callbacks(self, done: Sequence[bytes], tries: Sequence[CallbackTry]) -> None:
+        self._callbacks.settle(done, tries)
 
     def check_present(self) -> None:
         """Memory does not vanish."""
@@ -310,6 +306,9 @@ class MemoryStore:
         )
         matching = (letter for letter in letters if _is_wanted(letter[1], criteria))
         return list(islice(matching, criteria.limit))
+
+    def callbacks(self, criteria: CallbackFilter) -> list[CallbackRow]:
+        return self._callbacks.listed(criteria)
 
     def attempts(self, job_id: bytes) -> list[AttemptView]:
         if (key := self._key_of.get(job_id)) is None:

@@ -78,7 +78,15 @@ _THIRD: Final = (
     " WITHOUT ROWID",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD)
+# Callbacks that were given up stay for a while, to be seen, without what they would have said.
+_FOURTH: Final = (
+    "ALTER TABLE callbacks ADD COLUMN tenant TEXT NOT NULL DEFAULT 'default'",
+    "ALTER TABLE callbacks ADD COLUMN problem TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE callbacks ADD COLUMN given_up_at REAL",
+    "CREATE INDEX callbacks_given_up ON callbacks (given_up_at) WHERE given_up_at IS NOT NULL",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """Step n (counted from 1) brings ``user_version`` from n - 1 to n."""
 
 

@@ -75,7 +75,7 @@ INSERT_OUTCOME: Final = {
     "results": batches.insert("results", 5),
     "failures": batches.insert("failures", 5),
 }
-INSERT_CALLBACK: Final = "INSERT INTO callbacks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_CALLBACK: Final = "INSERT INTO callbacks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_ATTEMPT: Final = batches.replace("attempts", 7)
 INSERT_WORKER: Final = batches.replace("workers", 5)
 INSERT_KEY: Final = batches.replace("keys", 7)

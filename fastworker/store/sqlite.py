@@ -16,6 +16,7 @@ from pathlib import Path
 from fastworker.core.records import (
     STATUS_NUMBERS,
     CallbackRow,
+    CallbackTry,
     FinishRow,
     LaneKey,
     LaneRow,
@@ -36,6 +37,11 @@ from fastworker.store.contract import (
 )
 from fastworker.store.folder import StoreFolder
 from fastworker.store.retention import LONG_KEPT, Kept, keeps_outcome
+from fastworker.store.sqlite_callbacks import (
+    due_callbacks,
+    next_callback_at,
+    settle_callbacks,
+)
 from fastworker.store.sqlite_file import (
     DAMAGED,
     close_untouched,
@@ -241,29 +247,15 @@ class SqliteStore:
 
     def due_callbacks(self, *, now: float, limit: int = 100) -> list[CallbackRow]:
         with self._failures_named():
-            found = self._connection.execute(
-                "SELECT * FROM callbacks WHERE next_attempt_at <= ? ORDER BY next_attempt_at"
-                " LIMIT ?",
-                (now, limit),
-            )
-            return [CallbackRow(*row) for row in found]
+            return due_callbacks(self._connection, now, limit)
 
     def next_callback_at(self) -> float | None:
         with self._failures_named():
-            found = self._connection.execute("SELECT min(next_attempt_at) FROM callbacks")
-            moment: float | None = found.fetchone()[0]
-            return moment
+            return next_callback_at(self._connection)
 
-    def settle_callbacks(
-        self, done: Sequence[bytes], later: Sequence[tuple[bytes, float, int]]
-    ) -> None:
+    def settle_callbacks(self, done: Sequence[bytes], tries: Sequence[CallbackTry]) -> None:
         with self._transaction():
-            many = self._connection.executemany
-            many("DELETE FROM callbacks WHERE delivery = ?", [(delivery,) for delivery in done])
-            many(
-                "UPDATE callbacks SET next_attempt_at = ?, attempts = ? WHERE delivery = ?",
-                [(next_at, attempts, delivery) for delivery, next_at, attempts in later],
-            )
+            settle_callbacks(self._connection, done, tries)
 
     def check_present(self) -> None:
         with self._failures_named():

@@ -19,6 +19,7 @@ from fastworker.store.retention import (
     count_outdated_results,
     count_outdated_tombstones,
 )
+from fastworker.store.sqlite_callbacks import forget_callbacks
 
 _BEFORE_ALL_KEYS: Final = (-1e308, "", "", "")
 
@@ -43,6 +44,7 @@ class Pruner:
         tombstones, rest = self._prune_tombstones(kept, retention, now, left, limit, changes)
         rest |= self._prune_keys(now, limit)
         rest |= self._prune_workers(now - retention.attempts_seconds, limit)
+        rest |= forget_callbacks(self._connection, now - retention.failures_seconds, limit)
         removed = results + failures + tombstones
         return PruneReport(results + failures, tombstones, more=rest or removed >= limit)
 

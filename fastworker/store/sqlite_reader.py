@@ -13,6 +13,7 @@ from fastworker.core.records import (
     STATUS_NUMBERS,
     AttemptRow,
     AttemptView,
+    CallbackRow,
     FamilyRow,
     JobView,
     LineRow,
@@ -21,8 +22,9 @@ from fastworker.core.records import (
 )
 from fastworker.errors import StoreBroken
 from fastworker.store import rows
-from fastworker.store.contract import DeadFilter, JobFilter
+from fastworker.store.contract import CallbackFilter, DeadFilter, JobFilter
 from fastworker.store.history import is_of_error, tell_attempts
+from fastworker.store.sqlite_callbacks import list_callbacks
 from fastworker.store.sqlite_file import connect
 
 
@@ -95,6 +97,10 @@ class SqliteReader:
             )
             found.close()
             return page
+
+    def callbacks(self, criteria: CallbackFilter) -> list[CallbackRow]:
+        with self._failures_named():
+            return list_callbacks(self._connection, criteria)
 
     def attempts(self, job_id: bytes) -> list[AttemptView]:
         with self._failures_named(), self._snapshot() as execute:

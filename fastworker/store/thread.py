@@ -20,6 +20,7 @@ import trio
 from fastworker.core.records import (
     AttemptView,
     CallbackRow,
+    CallbackTry,
     FamilyRow,
     JobView,
     LineRow,
@@ -27,6 +28,7 @@ from fastworker.core.records import (
 )
 from fastworker.errors import StoreBroken
 from fastworker.store.contract import (
+    CallbackFilter,
     DeadFilter,
     JobFilter,
     Known,
@@ -255,11 +257,9 @@ class StoreThread:
         """See `Store.next_callback_at`."""
         return await self._write(self._store.next_callback_at)
 
-    async def settle_callbacks(
-        self, done: Sequence[bytes], later: Sequence[tuple[bytes, float, int]]
-    ) -> None:
+    async def settle_callbacks(self, done: Sequence[bytes], tries: Sequence[CallbackTry]) -> None:
         """See `Store.settle_callbacks`."""
-        await self._write(self._store.settle_callbacks, done, later)
+        await self._write(self._store.settle_callbacks, done, tries)
 
     async def discard(self, keys: Sequence[int], *, now: float) -> int:
         """See `Store.discard`."""
@@ -296,6 +296,10 @@ class StoreThread:
     async def attempts(self, job_id: bytes) -> list[AttemptView]:
         """See `StoreReader.attempts`."""
         return await self._reading.call(self._reader.attempts, job_id)
+
+    async def callbacks(self, criteria: CallbackFilter) -> list[CallbackRow]:
+        """See `StoreReader.callbacks`."""
+        return await self._reading.call(self._reader.callbacks, criteria)
 
     async def children(
         self, parents: Sequence[bytes], *, after_key: int = -1, limit: int = 1000

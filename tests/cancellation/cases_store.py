@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastworker.core.records import Saves
-from fastworker.store.contract import DeadFilter, JobFilter, Questions, Retention
+from fastworker.store.contract import CallbackFilter, DeadFilter, JobFilter, Questions, Retention
 from fastworker.store.thread import StoreThread
 from tests.store.builders import job_id, make_job
 
@@ -36,6 +36,7 @@ CALLS: dict[str, tuple[StoreCall, Any]] = {
     "lines": (lambda store: store.lines(job_id(1), after=0, limit=1), []),
     "jobs": (lambda store: _length(store.jobs(JobFilter(limit=1))), 1),
     "dead": (lambda store: store.dead(DeadFilter()), []),
+    "callbacks": (lambda store: store.callbacks(CallbackFilter()), []),
     "attempts": (lambda store: store.attempts(job_id(1)), []),
     "children": (lambda store: store.children([job_id(1)]), []),
     "owned": (lambda store: store.owned(job_id(1), at_most=1.0), []),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
-from fastworker.core.records import JobOptions, Saves, TaskStatus
+from fastworker.core.records import CallbackTry, JobOptions, Saves, TaskStatus
 from fastworker.errors import InternalError
 from fastworker.store.contract import (
     INLINE_PAYLOAD_BYTES,
+    CallbackFilter,
     DuplicateJob,
     JobFilter,
     Questions,
@@ -320,6 +322,35 @@ def test_callbacks_wait_until_they_are_due_and_settled(store: Store) -> None:
     assert store.due_callbacks(now=9.0) == []
     assert store.due_callbacks(now=20.0) == [early, late]
     assert store.due_callbacks(now=20.0, limit=1) == [early]
-    store.settle_callbacks([early.delivery], [(late.delivery, 60.0, 1)])
+    store.settle_callbacks([early.delivery], [CallbackTry(late.delivery, 60.0, 1, "no answer")])
     assert store.next_callback_at() == 60.0
-    assert store.due_callbacks(now=60.0) == [late._replace(next_attempt_at=60.0, attempts=1)]
+    tried = late._replace(next_attempt_at=60.0, attempts=1, problem="no answer")
+    assert store.due_callbacks(now=60.0) == [tried]
+
+
+def test_a_callback_that_is_given_up_is_shown_for_as_long_as_a_dead_letter(store: Store) -> None:
+    one = make_callback(1, at=10.0)._replace(data=b"data", tenant="shop")
+    other = make_callback(2, at=20.0)
+    store.save(Saves(inserts=[make_job(1)], finishes=[make_finish(1)], callbacks=[one, other]))
+    given_up = CallbackTry(one.delivery, math.inf, 30, "no answer", given_up_at=100.0)
+    store.settle_callbacks([], [given_up])
+    assert store.due_callbacks(now=1e12) == [other]
+    assert store.next_callback_at() == 20.0
+    store.settle_callbacks([], [CallbackTry(other.delivery, 30.0, 1, "refused")])
+
+    reader = store.reader()
+    shown = one._replace(**given_up._asdict(), data=None)
+    tried = other._replace(next_attempt_at=30.0, attempts=1, problem="refused")
+    assert reader.callbacks(CallbackFilter()) == [tried, shown]
+    assert reader.callbacks(CallbackFilter(limit=1)) == [tried]
+    assert reader.callbacks(CallbackFilter(tenant="shop")) == [shown]
+    assert reader.callbacks(CallbackFilter(tenant="shop", given_up=False)) == []
+    assert reader.callbacks(CallbackFilter(given_up=True)) == [shown]
+
+    store.settle_callbacks([other.delivery], [])
+    assert store.next_callback_at() is None
+    retention = Retention(failures_seconds=1000.0)
+    store.prune(retention, now=1099.0)
+    assert reader.callbacks(CallbackFilter()) == [shown]
+    store.prune(retention, now=1100.0)
+    assert reader.callbacks(CallbackFilter()) == []
