@@ -107,6 +107,8 @@ SAMPLES = {
     "max_queued_jobs": ("5000", 5000),
     "max_queued_bytes": ("1GiB", 1024**3),
     "tenants": ("acme:weight=3", Tenants({"acme": TenantLimits(weight=3)})),
+    "max_connections": ("100", 100),
+    "max_connections_per_address": ("10", 10),
     "token": (TOKEN, TOKEN),
     "token_file": ("t", Path("/work-here/t")),
     "callback_allow": ("hooks.example,10.0.0.1:80", ("hooks.example", "10.0.0.1:80")),

@@ -29,6 +29,8 @@ _LIMITS = (
     "max_queued_jobs",
     "max_queued_bytes",
     "tenants",
+    "max_connections",
+    "max_connections_per_address",
 )
 _SAFETY = ("callback_allow", "token_file", "tls_cert", "tls_key", "insecure")
 

@@ -112,6 +112,8 @@ def control_plane_settings(
         max_queued_jobs=settings.max_queued_jobs,
         max_queued_bytes=settings.max_queued_bytes,
         tenants=settings.tenants,
+        max_connections=settings.max_connections,
+        max_connections_per_address=settings.max_connections_per_address,
         retention=Retention(
             results_seconds=settings.keep_results_seconds,
             results_count=settings.keep_results_count,

@@ -46,6 +46,9 @@ LONGEST_KEPT_SECONDS: Final = 10 * 366 * 86_400.0
 MOST_KEPT: Final = 999_999_999_999
 """Results, or bytes of them: more than any disk we know holds."""
 
+MOST_CONNECTIONS: Final = 1_000_000
+"""More than one process serves."""
+
 _ADDRESS = "an address such as tcp://127.0.0.1:5555 or wss://queue.example:443"
 
 
@@ -244,6 +247,18 @@ class Settings:
             "share and quotas of tenants, such as acme:weight=3,max-queued-jobs=1000; "
             "repeated or with spaces; *: all others",
             "NAME:KEY=VALUE,…",
+        ),
+    )
+    max_connections: int = field(
+        default=15_000,
+        metadata=_about(Whole(1, MOST_CONNECTIONS), "how many connections may stand", "N"),
+    )
+    max_connections_per_address: int = field(
+        default=5_000,
+        metadata=_about(
+            Whole(1, MOST_CONNECTIONS),
+            "how many of one address, loopback excepted",
+            "N",
         ),
     )
     token: str | None = field(

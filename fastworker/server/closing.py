@@ -8,12 +8,14 @@ from fastworker.errors import (
     AuthenticationFailed,
     FastWorkerError,
     Forbidden,
+    Overloaded,
     ProtocolError,
     UnsupportedVersion,
 )
 from fastworker.transport.websocket import TextMessage
 
 CLOSE_TEXT: Final = 1003
+CLOSE_TRY_LATER: Final = 1013
 CLOSE_MALFORMED: Final = 4400
 CLOSE_UNAUTHENTICATED: Final = 4401
 CLOSE_FORBIDDEN: Final = 4403
@@ -36,6 +38,8 @@ def close_code(error: FastWorkerError) -> int:
             return CLOSE_FORBIDDEN
         case PeerSilent():
             return CLOSE_SILENT
+        case Overloaded():
+            return CLOSE_TRY_LATER
         case TextMessage():
             return CLOSE_TEXT
         case _:

@@ -29,8 +29,10 @@ import trio
 from fastworker.core.dispatcher import Dispatcher
 from fastworker.core.records import Now
 from fastworker.errors import InvalidOption, StoreError
+from fastworker.server.accepting import Accepting
 from fastworker.server.callbacks import CallbackService
 from fastworker.server.cascades import Cascades
+from fastworker.server.descriptors import raise_descriptor_limit
 from fastworker.server.dispatch import dispatch_forever
 from fastworker.server.following import Following
 from fastworker.server.identities import Identities
@@ -138,6 +140,7 @@ async def run_control_plane(
         roster.describe = lambda: roster_message(plane, None)
         if handle_signals:
             _settle_memory()
+            raise_descriptor_limit(settings.max_connections)
         try:
             return await _serve(plane, callbacks, loader, cascades, handle_signals, task_status)
         except* StoreError as failed:
@@ -233,7 +236,7 @@ class Stopping:
 async def _listen(plane: Plane, nursery: trio.Nursery) -> None:
     settings = plane.settings
     tls = _tls_context(settings)
-    listener = Listener(plane)
+    accepting = Accepting(Listener(plane).serve, plane.gate, tls)
     wanted = [
         ("--base-address", settings.base_address),
         ("--discovery-address", settings.discovery_address),
@@ -246,17 +249,7 @@ async def _listen(plane: Plane, nursery: trio.Nursery) -> None:
         for socket in sockets:
             port = socket.socket.getsockname()[1]
             plane.addresses.append(str(Address(address.host, port, tls is not None)))
-        nursery.start_soon(_serve_sockets, listener, sockets, tls)
-
-
-async def _serve_sockets(
-    listener: Listener, sockets: list[trio.SocketListener], tls: ssl.SSLContext | None
-) -> None:
-    if tls is None:
-        await trio.serve_listeners(listener.serve, sockets)
-    else:
-        wrapped = [trio.SSLListener(socket, tls) for socket in sockets]
-        await trio.serve_listeners(listener.serve, wrapped)
+        nursery.start_soon(accepting.serve_forever, sockets)
 
 
 def _tls_context(settings: ControlPlaneSettings) -> ssl.SSLContext | None:

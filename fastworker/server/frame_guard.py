@@ -16,6 +16,7 @@ from typing import Final
 import trio
 
 from fastworker.server.http_head import ReplayStream
+from fastworker.server.limits import MAX_UNPROVED_BYTES
 from fastworker.transport.websocket import MAX_WEBSOCKET_MESSAGE_BYTES
 
 MAX_FRAGMENTS: Final = 1024
@@ -140,6 +141,7 @@ class GuardedStream(trio.abc.Stream):
         self._has_closed = False
         self.closed: Callable[[], tuple[int, str] | None] = lambda: None
         """How the library has ended the connection: code and reason."""
+        self._unproved: int | None = MAX_UNPROVED_BYTES + head_bytes
         self.flood: FrameFlood | None = None
         """Set when the guard has ended it."""
 
@@ -148,11 +150,23 @@ class GuardedStream(trio.abc.Stream):
         chunk = await self._inner.receive_some(max_bytes)
         try:
             self._guard.feed(chunk)
+            self._count_unproved(chunk)
         except FrameFlood as flood:
             self.flood = flood
             await self._say_why(flood.code, str(flood))
             raise trio.BrokenResourceError(str(flood)) from flood
         return chunk
+
+    def _count_unproved(self, chunk: bytes) -> None:
+        if self._unproved is None:
+            return
+        self._unproved -= len(chunk)
+        if self._unproved < 0:
+            raise FrameFlood(f"more than {MAX_UNPROVED_BYTES} bytes came before the proof")
+
+    def proved(self) -> None:
+        """The peer has proved itself: it may send more than a handshake."""
+        self._unproved = None
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """As of any stream."""

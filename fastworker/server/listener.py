@@ -9,9 +9,8 @@ import errno
 import logging
 import secrets
 import ssl
-import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
 
 import trio
@@ -23,6 +22,7 @@ from fastworker.errors import (
     CallerError,
     CannotCreate,
     FastWorkerError,
+    Overloaded,
     PeerError,
     ProtocolError,
     Rejected,
@@ -31,7 +31,9 @@ from fastworker.server.clients import ClientPeer
 from fastworker.server.closing import CLOSE_SILENT, PeerSilent, close_code
 from fastworker.server.connections import Connection
 from fastworker.server.frame_guard import LAST_WORD_SECONDS, GuardedStream
+from fastworker.server.gate import TurnedAway, Visit, is_loopback
 from fastworker.server.http_head import (
+    MAX_HEAD_BYTES,
     BadHead,
     Head,
     check_upgrade,
@@ -63,32 +65,11 @@ Heard = Callable[[float], None]
 HELLO_SECONDS: Final = 5.0
 """From the upgrade to the end of the handshake."""
 
+TURN_AWAY_SECONDS: Final = 0.1
+"""For a peer that is not even let in to read why."""
+
 SILENT_HEARTBEATS: Final = 3
 """A peer that is silent for this many heartbeats is gone."""
-
-LOG_EVERY_SECONDS: Final = 1.0
-"""At most one line about hostile peers in this time, so that they cannot flood the log."""
-
-
-class PeerLog:
-    """Rate-limited lines about connections that ended badly; everything is counted."""
-
-    def __init__(self) -> None:
-        self._last = -LOG_EVERY_SECONDS
-        self._left_out = 0
-        self.count = 0
-
-    def note(self, peer: str, reason: object) -> None:
-        """One connection was refused or broken off."""
-        self.count += 1
-        now = time.monotonic()
-        if now - self._last < LOG_EVERY_SECONDS:
-            self._left_out += 1
-            return
-        more = f" ({self._left_out} more like it)" if self._left_out else ""
-        self._last, self._left_out = now, 0
-        text = str(reason)[:300]
-        logger.warning("connection from %s ended: %s%s", peer, text, more)
 
 
 async def open_listeners(address: Address, option: str) -> list[trio.SocketListener]:
@@ -113,14 +94,18 @@ class Listener:
 
     def __init__(self, plane: Plane) -> None:
         self._plane = plane
-        self._log = PeerLog()
+        self._log = plane.peer_log
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end; nothing it does gets out of here."""
         peer = _peer_name(stream)
         with self._ending_alone(peer):
             try:
-                await self._serve_stream(stream, peer)
+                with self._plane.gate.entering(_peer_host(stream)) as visit:
+                    await self._serve_stream(stream, peer, visit)
+            except TurnedAway:
+                await _turn_away(stream)
+                raise
             finally:
                 await trio.aclose_forcefully(stream)
 
@@ -128,7 +113,8 @@ class Listener:
         """The same for a connection that stands already, without a network: in tests."""
         with self._ending_alone(peer):
             try:
-                await self._serve_frames(frames, None, peer, None)
+                with self._plane.gate.entering(None) as visit:
+                    await self._serve_frames(frames, None, peer, None, visit)
             finally:
                 with trio.CancelScope(shield=True):
                     await frames.aclose()
@@ -138,7 +124,7 @@ class Listener:
         """The barrier around one connection: what breaks in it is noted and goes no further."""
         try:
             yield
-        except (PeerError, LinkClosed, BadHead) as error:
+        except (PeerError, LinkClosed, BadHead, TurnedAway) as error:
             if not isinstance(error, LinkClosed):
                 self._log.note(peer, error)
         except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError) as error:
@@ -146,7 +132,7 @@ class Listener:
         except Exception as error:
             self._log.note(peer, _describe(error))
 
-    async def _serve_stream(self, stream: trio.abc.Stream, peer: str) -> None:
+    async def _serve_stream(self, stream: trio.abc.Stream, peer: str, visit: Visit) -> None:
         try:
             head = await read_head(stream)
             if head is None:
@@ -155,6 +141,7 @@ class Listener:
                 await self._answer_health(stream, head)
                 return
             check_upgrade(head, loopback=_is_loopback(stream))
+            visit.check_room()
         except BadHead as bad:
             await send_response(stream, bad.status, bad.reason, version="13")
             raise
@@ -172,11 +159,12 @@ class Listener:
                 connection = await request.accept(subprotocol=chosen)
             frames = WebSocketFrames(connection, stream)
             guarded.closed = frames.closed
+            visit.on_proved = guarded.proved
             ended_well = False
             try:
-                await self._serve_frames(frames, _peer_host(stream), peer, _host_of(head))
-                if guarded.flood is not None:
-                    raise ProtocolError(str(guarded.flood))
+                host, dialled = _peer_host(stream), _host_of(head)
+                with _flood_first(guarded):
+                    await self._serve_frames(frames, host, peer, dialled, visit)
                 ended_well = True
             finally:
                 # When this is cancelled the reader is, too: no answer to our close could be seen.
@@ -194,11 +182,17 @@ class Listener:
             await send_response(stream, 503, "Service Unavailable", "stopping\n")
 
     async def _serve_frames(
-        self, frames: FrameStream, host: str | None, peer: str, dialled: str | None
+        self,
+        frames: FrameStream,
+        host: str | None,
+        peer: str,
+        dialled: str | None,
+        visit: Visit,
     ) -> None:
         try:
             handshake = await self._shake_hands(frames)
-        except PeerError as error:
+            visit.proved()
+        except (PeerError, TurnedAway) as error:
             await _refuse(frames, error)
             raise
         except trio.TooSlowError:
@@ -217,7 +211,7 @@ class Listener:
                 if connection.ended_for is not None:
                     raise connection.ended_for
             except (PeerError, CallerError, Rejected) as error:
-                link.send(Problem(error.code, str(error)[:500]))
+                link.send(_problem(error))
                 await link.flush(1.0)
                 await link.aclose(close_code(error), error.code)
                 raise
@@ -321,10 +315,40 @@ async def _receive_one(frames: FrameStream, kind: type[M]) -> M:
     return messages[0]
 
 
+def _problem(error: FastWorkerError) -> Problem:
+    wait = error.retry_after if isinstance(error, Overloaded) else None
+    return Problem(error.code, str(error)[:500], retry_after=wait)
+
+
+@contextmanager
+def _flood_first(guarded: GuardedStream) -> Iterator[None]:
+    """A connection that the guard has ended says so, whatever else that looked like."""
+    try:
+        yield
+    except FastWorkerError:
+        if guarded.flood is None:
+            raise
+    if guarded.flood is not None:
+        raise ProtocolError(str(guarded.flood))
+
+
+async def _turn_away(stream: trio.abc.Stream) -> None:
+    """Say that there is no room, as far as that takes next to no time."""
+    if not isinstance(stream, trio.SocketStream):
+        return
+    with (
+        trio.move_on_after(TURN_AWAY_SECONDS),
+        suppress(trio.BrokenResourceError, trio.ClosedResourceError),
+    ):
+        await send_response(stream, 503, "Service Unavailable", "too many connections\n")
+        # What it sent has to be read: closing a socket with unread bytes takes the answer back.
+        await stream.receive_some(MAX_HEAD_BYTES)
+
+
 async def _refuse(frames: FrameStream, error: FastWorkerError) -> None:
     try:
         with trio.move_on_after(HELLO_SECONDS):
-            await frames.send_frame(encode([Problem(error.code, str(error)[:500])]))
+            await frames.send_frame(encode([_problem(error)]))
             await frames.aclose(close_code(error), error.code)
     except LinkClosed:
         pass
@@ -342,7 +366,7 @@ def _peer_host(stream: trio.abc.Stream) -> str | None:
 
 def _is_loopback(stream: trio.abc.Stream) -> bool:
     host = _peer_host(stream)
-    return host is not None and (host == "::1" or host.startswith(("127.", "::ffff:127.")))
+    return host is not None and is_loopback(host)
 
 
 def _peer_name(stream: trio.abc.Stream) -> str:
@@ -372,4 +396,4 @@ def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-__all__ = ["Listener", "PeerLog", "open_listeners"]
+__all__ = ["Listener", "open_listeners"]

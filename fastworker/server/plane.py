@@ -12,11 +12,14 @@ import trio
 from fastworker.core.dispatcher import Dispatcher
 from fastworker.core.records import Now
 from fastworker.server.connections import Connections
+from fastworker.server.descriptors import connections_possible
 from fastworker.server.following import Following
+from fastworker.server.gate import Gate
 from fastworker.server.identities import Identities
 from fastworker.server.inbox import Inbox
 from fastworker.server.inspection import Inspections
 from fastworker.server.owners import Owners
+from fastworker.server.peer_log import PeerLog
 from fastworker.server.roster import ConnectedRoster
 from fastworker.server.running import RunningProgress
 from fastworker.server.settings import ControlPlaneSettings
@@ -58,9 +61,13 @@ class Plane:
     inspections: Inspections = field(default_factory=Inspections)
     dead_letter_turn: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(1, max_value=1))
     """Held while dead letters are replayed or discarded, so that none is replayed twice."""
+    peer_log: PeerLog = field(default_factory=PeerLog)
+    gate: Gate = field(init=False)
     streams: Streams = field(init=False)
 
     def __post_init__(self) -> None:
+        possible = connections_possible(self.settings.max_connections)
+        self.gate = Gate(possible, self.settings.max_connections_per_address)
         self.streams = Streams(self.roster, self.dispatcher.job)
 
     def warn(self, text: str) -> None:

@@ -146,6 +146,7 @@ async def _status_map(plane: Plane) -> OptionMap:
         "workers": plane.worker_maps(),
         "tasks": plane.task_maps(),
         "inbox": plane.inbox.statistics(),
+        "connections": {**plane.gate.statistics(), "ended_badly": plane.peer_log.count},
         "store": {
             "kind": info.kind,
             "location": info.location,

@@ -9,6 +9,7 @@ from pathlib import Path
 from fastworker.core.memory import MAX_QUEUED_BYTES, MAX_QUEUED_JOBS
 from fastworker.core.tenants import Tenants
 from fastworker.server.identities import IssuedToken
+from fastworker.server.limits import MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS
 from fastworker.store.contract import Retention
 
 
@@ -32,6 +33,7 @@ class ControlPlaneSettings:
         log_level, log_format, collect_logs: for the local subworker.
         max_queued_jobs, max_queued_bytes: once so many jobs, or so much of their arguments, wait,
             new ones are refused as `Overloaded`.
+        max_connections, max_connections_per_address: above them newcomers are turned away.
         lease_seconds, heartbeat_seconds: see guarantees G2; shorter in tests.
     """
 
@@ -66,4 +68,6 @@ class ControlPlaneSettings:
     heartbeat_seconds: float = 5.0
     max_queued_jobs: int = MAX_QUEUED_JOBS
     max_queued_bytes: int = MAX_QUEUED_BYTES
+    max_connections: int = MAX_CONNECTIONS
+    max_connections_per_address: int = MAX_CONNECTIONS_PER_ADDRESS
     retention: Retention = field(default_factory=Retention)

@@ -87,6 +87,8 @@ def test_every_setting_reaches_the_control_plane(tmp_path: Path) -> None:
         max_queued_jobs="5000",
         max_queued_bytes="1MiB",
         tenants="acme:weight=3",
+        max_connections="100",
+        max_connections_per_address="10",
         insecure="true",
     )
     assert asked == ControlPlaneSettings(
@@ -111,6 +113,8 @@ def test_every_setting_reaches_the_control_plane(tmp_path: Path) -> None:
         max_queued_jobs=5000,
         max_queued_bytes=1024**2,
         tenants=Tenants({"acme": TenantLimits(weight=3)}),
+        max_connections=100,
+        max_connections_per_address=10,
     )
 
 
