@@ -6,7 +6,6 @@ Whatever one connection does, it ends alone: this file holds the exception barri
 from __future__ import annotations
 
 import errno
-import logging
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
 
 import trio
-from trio_websocket import HandshakeError, wrap_server_stream
+from trio_websocket import wrap_server_stream
 
 from fastworker.core.records import MAX_PAYLOAD_BYTES
 from fastworker.errors import (
@@ -56,8 +55,6 @@ from fastworker.wire.addresses import Address
 from fastworker.wire.codec import decode, encode
 from fastworker.wire.handshake import HANDSHAKE_FRAME_BYTES, ListenerHandshake
 from fastworker.wire.messages import SUBPROTOCOL, Hello, Message, Problem, Proof, Welcome
-
-logger = logging.getLogger("fastworker.server")
 
 M = TypeVar("M", bound=Message)
 Heard = Callable[[float], None]
@@ -130,7 +127,7 @@ class Listener:
         except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError) as error:
             self._log.note(peer, type(error).__name__)
         except Exception as error:
-            self._log.note(peer, _describe(error))
+            self._log.note_error(peer, error)
 
     async def _serve_stream(self, stream: trio.abc.Stream, peer: str, visit: Visit) -> None:
         try:
@@ -385,15 +382,6 @@ def _host_of(head: Head) -> str | None:
     host = head.headers.get("host", "")
     name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
     return name.strip("[]") or None
-
-
-def _describe(error: BaseException) -> str:
-    """The innermost errors of a group, in one line."""
-    if isinstance(error, BaseExceptionGroup):
-        return "; ".join(sorted({_describe(inner) for inner in error.exceptions}))
-    if isinstance(error, HandshakeError):
-        return "bad WebSocket handshake"
-    return f"{type(error).__name__}: {error}"
 
 
 __all__ = ["Listener", "open_listeners"]

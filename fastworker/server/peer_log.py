@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from fastworker.server.blame import describe, is_bug
 from fastworker.server.limits import (
     PEER_LINE_SECONDS,
     PEER_LINES_A_SECOND,
@@ -53,6 +54,16 @@ class PeerLog:
         self._left_out = 0
         text = str(reason)[:MAX_REASON_CHARACTERS]
         logger.warning("connection from %s ended: %s%s", peer, text, more)
+
+    def note_error(self, peer: str, error: Exception) -> None:
+        """One connection ended with an error that nobody expected there; a bug shows all of it."""
+        if not is_bug(error):
+            self.note(peer, describe(error))
+            return
+        self.count += 1
+        if self._may_write("a bug of ours"):
+            text = "connection from %s broke inside fastworker, the others go on; please report it"
+            logger.error(text, peer, exc_info=error)
 
     def _may_write(self, host: str) -> bool:
         now = self._clock()

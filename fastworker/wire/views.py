@@ -8,6 +8,7 @@ from typing import Final
 from fastworker.core.ids import ID_BYTES
 from fastworker.core.records import AttemptView, Failure, JobView, ProgressView, TaskStatus
 from fastworker.errors import ProtocolError
+from fastworker.wire.fields import MAX_NUMBER, MAX_SECONDS, MAX_U64, PRIORITIES
 
 _REQUIRED: Final[dict[str, tuple[type, ...]]] = {
     "id": (bytes,),
@@ -51,6 +52,12 @@ _ATTEMPT_OPTIONAL: Final[dict[str, tuple[type, ...]]] = {
     "started_at": (float, int),
     "finished_at": (float, int),
 }
+_NUMBERS: Final[dict[str, tuple[float, float]]] = {
+    "priority": (0, PRIORITIES - 1),
+    "done": (-MAX_NUMBER, MAX_NUMBER),
+    "total": (-MAX_NUMBER, MAX_NUMBER),
+}
+"""Those that are no moments and no counts."""
 
 
 def view_to_map(view: JobView) -> dict[str, object]:
@@ -122,9 +129,23 @@ def _typed_values(
     values: dict[str, object] = {}
     for name, types in (*required.items(), *optional.items()):
         value = values[name] = found.get(name)
-        if (value is not None or name in required) and type(value) not in types:
+        if value is None and name not in required:
+            continue
+        if type(value) not in types:
             raise _wrong(name, types[0].__name__, what)
+        if isinstance(value, int | float):
+            _check_number(name, value, types, what)
     return values
+
+
+def _check_number(name: str, value: float, types: tuple[type, ...], what: str) -> None:
+    """Refuse what would fail only where it is shown, such as a moment in no calendar."""
+    if name in _NUMBERS:
+        least, most = _NUMBERS[name]
+    else:
+        least, most = (-MAX_SECONDS, MAX_SECONDS) if float in types else (0, MAX_U64)
+    if not least <= value <= most:  # so NaN is refused, too
+        raise _wrong(name, f"a number from {least:g} to {most:g}", what)
 
 
 def _check_id(name: str, value: object, *, required: bool) -> None:

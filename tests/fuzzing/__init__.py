@@ -1,0 +1,1 @@
+"""Fuzzing: what is made of any bytes, guided by coverage, by the schema, or by chance."""
