@@ -115,6 +115,7 @@ SAMPLES = {
     "reload": ("yes", True),
     "tls_cert": ("c.pem", Path("/work-here/c.pem")),
     "tls_key": ("k.pem", Path("/work-here/k.pem")),
+    "tls_ca": ("a.pem", Path("/work-here/a.pem")),
     "insecure": ("1", True),
     "log_level": ("debug", "debug"),
     "log_format": ("json", "json"),

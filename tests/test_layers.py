@@ -28,21 +28,22 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "store": ("core",),
     "local_token": (),
     "logs": (),
+    "tls": (),
     "options": ("core.records", "core.ids", "core.names", "core.keys"),
     "config": (
         *("core.records", "core.names", "core.tenants"),
-        *("wire.addresses", "wire.handshake", "local_token"),
+        *("wire.addresses", "wire.handshake", "local_token", "tls"),
     ),
     # A task's own `delay`, `submit` and `stream` go through the process's one started client.
     "tasks": (
         *("core.records", "core.names", "core.lengths", "options"),
         *("client.current", "client.handles", "client.streams"),
     ),
-    "transport": ("wire", "core.ids"),
+    "transport": ("wire", "core.ids", "tls"),
     # `store.opening` turns a location into something that fulfils the contract, and says no more.
     "server": (
         *("core", "wire", "transport"),
-        *("store.contract", "store.thread", "store.opening"),
+        *("store.contract", "store.thread", "store.opening", "tls"),
     ),
     "worker": ("core.records", "core.ids", "wire", "transport", "logs"),
     "runner": (
@@ -56,7 +57,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "client": (
         *("core.records", "core.ids", "core.names", "core.keys", "core.lengths"),
-        *("wire", "tasks", "options", "config"),
+        *("wire", "tasks", "options", "config", "tls"),
     ),
     # The whole system in one process, for tests of applications; nothing but its fixtures uses it.
     "testing": (

@@ -46,6 +46,7 @@ PACKAGE_TOP_LEVEL = {
     "store",
     "tasks",
     "testing",
+    "tls.py",
     "transport",
     "version.py",
     "wire",

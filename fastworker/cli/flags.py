@@ -15,7 +15,11 @@ from fastworker.config.settings import DEFAULTS, OPTIONS, flag_name
 from fastworker.config.tenants import TenantTable
 from fastworker.core.tenants import Tenants
 
-CONNECTION: Final = ("control_plane_address", "discovery_address", "token_file", "insecure")
+TLS: Final = ("tls_cert", "tls_key", "tls_ca")
+CONNECTION: Final = (
+    *("control_plane_address", "discovery_address", "token_file"),
+    *(*TLS, "insecure"),
+)
 """What a command needs that talks to a control plane."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]

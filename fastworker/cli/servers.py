@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from fastworker.cli.flags import with_settings
+from fastworker.cli.flags import TLS, with_settings
 from fastworker.cli.output import say
 from fastworker.config import Resolved
 from fastworker.errors import InvalidOption
@@ -32,7 +32,7 @@ _LIMITS = (
     "max_connections",
     "max_connections_per_address",
 )
-_SAFETY = ("callback_allow", "token_file", "tls_cert", "tls_key", "insecure")
+_SAFETY = ("callback_allow", "token_file", *TLS, "insecure")
 
 
 @with_settings(
@@ -52,6 +52,7 @@ def control_plane(resolved: Resolved) -> None:
     "queues",
     *_RUNNER,
     "token_file",
+    *TLS,
     "insecure",
     *_LOGS,
 )

@@ -19,11 +19,13 @@ from fastworker.config import (
     defaults_from,
     environment,
     runtime_folder,
+    withhold_token,
 )
 from fastworker.config.settings import MAX_RUNNERS
 from fastworker.errors import InvalidOption
 from fastworker.local_token import ensure_local_token
 from fastworker.logs import configure_logging
+from fastworker.tls import Contexts, dialler_context
 from fastworker.wire.addresses import Address, parse_address
 from fastworker.wire.handshake import token_id_of
 
@@ -37,6 +39,7 @@ log = logging.getLogger("fastworker.cli")
 def start_control_plane(settings: Settings) -> int:
     """Run a control plane until it is stopped; return its exit code."""
     configure_logging(settings.log_level, settings.log_format)
+    withhold_token()
     asked, warning = control_plane_settings(
         settings, token_folder=runtime_folder(environment()), cwd=Path.cwd()
     )
@@ -71,11 +74,11 @@ def control_plane_settings(
     token = configured_token(settings)
     warning = check_listen_safety(
         listening,
-        has_token=token is not None,
+        has_token=token is not None or settings.tls_ca is not None,
         has_tls=settings.tls_cert is not None,
         insecure=settings.insecure,
     )
-    _check_readable(tls_cert=settings.tls_cert, tls_key=settings.tls_key)
+    _check_tls(settings, listening)
     if token is None and settings.insecure:
         token = INSECURE_TOKEN
     tokens = (
@@ -97,6 +100,7 @@ def control_plane_settings(
         insecure=settings.insecure,
         tls_cert=settings.tls_cert,
         tls_key=settings.tls_key,
+        tls_ca=settings.tls_ca,
         concurrency=settings.concurrency,
         threads=settings.threads,
         task_processes=_runner_count(settings.task_processes),
@@ -150,6 +154,22 @@ def _local_tokens(
     return tokens
 
 
+def _check_tls(settings: Settings, listening: list[Address]) -> None:
+    _check_readable(tls_cert=settings.tls_cert, tls_key=settings.tls_key, tls_ca=settings.tls_ca)
+    if settings.tls_cert is not None:
+        return
+    if settings.tls_ca is not None:
+        raise InvalidOption(
+            "--tls-ca makes a control plane ask for the certificates of its clients, which needs "
+            "TLS: give --tls-cert and --tls-key, too"
+        )
+    for address in listening:
+        if address.tls:
+            raise InvalidOption(
+                f"to listen on {address} give --tls-cert and --tls-key, or write it with tcp://"
+            )
+
+
 def _check_readable(**files: Path | None) -> None:
     for name, path in files.items():
         if path is None:
@@ -165,6 +185,7 @@ def _check_readable(**files: Path | None) -> None:
 def start_subworker(settings: Settings) -> int:
     """Run a subworker until it is stopped; return its exit code."""
     configure_logging(settings.log_level, settings.log_format)
+    withhold_token()
     asked = subworker_settings(settings, environment())
     if not settings.task_modules:
         log.warning("no task modules were given, so this subworker can run nothing")
@@ -185,8 +206,10 @@ def subworker_settings(settings: Settings, environ: Mapping[str, str]) -> Subwor
 
     configured_token(settings)  # a wrong one is said now, not retried for ever
     defaults = defaults_from(settings, environ)
+    addresses = [parse_address(text) for text in defaults.control_plane_addresses]
+    dials_tls = any(address.tls for address in addresses)
     return SubworkerSettings(
-        control_plane=[parse_address(text) for text in defaults.control_plane_addresses],
+        control_plane=addresses,
         token=defaults.token_for,
         label=settings.worker_id or _default_label(),
         task_modules=settings.task_modules,
@@ -204,6 +227,7 @@ def subworker_settings(settings: Settings, environ: Mapping[str, str]) -> Subwor
         log_level=settings.log_level,
         log_format=settings.log_format,
         collect_logs=settings.collect_logs,
+        tls=Contexts(defaults.certificate_files, dialler_context).current if dials_tls else None,
     )
 
 

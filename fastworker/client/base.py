@@ -30,6 +30,7 @@ from fastworker.errors import (
     InvalidOption,
     ProtocolError,
 )
+from fastworker.tls import CertificateFiles, Contexts, dialler_context
 from fastworker.wire.addresses import Address, parse_addresses
 from fastworker.wire.messages import Callback, CallbackAck, Message, Query, Report
 
@@ -42,6 +43,16 @@ OUTBOX_BYTES: Final = 64 * 1024 * 1024
 
 STOP_SECONDS: Final = 5.0
 """`stop` waits so long for a connection whose event loop has died."""
+
+
+def _checked_context(tls: ssl.SSLContext | None) -> ssl.SSLContext | None:
+    """The context that an application gives; `InvalidOption` if it would trust anybody."""
+    if tls is not None and not (tls.check_hostname and tls.verify_mode is ssl.CERT_REQUIRED):
+        raise InvalidOption(
+            "the context given as tls= does not check the certificate of the control plane and "
+            "its name; use one of ssl.create_default_context(cafile=…)"
+        )
+    return tls
 
 
 class Stopping:
@@ -87,7 +98,7 @@ class ClientBase:
         self._token = token
         self._submit_seconds = seconds_of(submit_timeout, "submit_timeout")
         self._outbox_limit = outbox_limit
-        self._tls = tls
+        self._tls = _checked_context(tls)
         self._connection: Connection | None = None
         self._watches = Watches()
         self._callbacks: CallbackQueue | None = None
@@ -143,19 +154,30 @@ class ClientBase:
         substitute = stand_in()
         if substitute is not None and addresses is None:
             return self._dialler_to(substitute)
-        if addresses is not None and given is not None:
-            return Dialler(addresses, lambda address: given, tls=self._tls)
+        if addresses is not None and given is not None and not self._wants_files(addresses):
+            return Dialler(addresses, lambda address: given, tls=self._tls_for(None))
         from fastworker.config import client_defaults
 
         defaults = client_defaults()
         if addresses is None:
             addresses = parse_addresses(",".join(defaults.control_plane_addresses))
+        files = defaults.certificate_files if self._wants_files(addresses) else None
 
         def token_for(address: Address) -> str:
             self._last_token = defaults.token_for(address) if given is None else given
             return self._last_token
 
-        return Dialler(addresses, token_for, tls=self._tls)
+        return Dialler(addresses, token_for, tls=self._tls_for(files))
+
+    def _wants_files(self, addresses: list[Address]) -> bool:
+        """Whether the settings say with which certificates to dial."""
+        return self._tls is None and any(address.tls for address in addresses)
+
+    def _tls_for(self, files: CertificateFiles | None) -> Callable[[], ssl.SSLContext] | None:
+        given = self._tls
+        if given is not None:
+            return lambda: given
+        return None if files is None else Contexts(files, dialler_context).current
 
     def _dialler_to(self, substitute: StandIn) -> Dialler:
         if substitute.check is not None:

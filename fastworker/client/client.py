@@ -87,7 +87,8 @@ class Client(CancelCalls, DeadLetterCalls, FollowCalls, GroupCalls, QueueCalls, 
         submit_timeout: seconds or a timedelta: how long a submission is retried through
             disconnects and overload.
         outbox_limit: jobs that may wait to be accepted; further callers wait for room.
-        tls: context for ``wss://``; default: the system's authorities.
+        tls: context for ``wss://`` that checks the server's name; default: that of the settings
+            ``tls_ca``, ``tls_cert`` and ``tls_key``, else the system's authorities.
 
     Raises:
         CallerError: an argument that cannot be used.

@@ -19,6 +19,7 @@ from fastworker.errors import (
     ProtocolError,
     UnsupportedVersion,
 )
+from fastworker.tls import explain_tls
 from fastworker.wire.addresses import Address
 from fastworker.wire.codec import decode, encode
 from fastworker.wire.handshake import DialerHandshake
@@ -49,6 +50,7 @@ class Dialler:
         addresses: best first.
         token_for: the token for an address; called at each try, so that a local token that a
             control plane makes at its start is found.
+        tls: gives the context for ``wss://`` addresses, at each try.
         opener: a runner's own channel; replaces everything else.
         open_transport: connects without a network; the handshake follows as ever.
     """
@@ -58,7 +60,7 @@ class Dialler:
         addresses: list[Address],
         token_for: Callable[[Address], str],
         *,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
         opener: TransportOpener | None = None,
         open_transport: TransportOpener | None = None,
     ) -> None:
@@ -101,14 +103,16 @@ class Dialler:
         except TimeoutError as error:
             raise _unreachable(address, f"no answer within {CONNECT_SECONDS:g} s") from error
         except OSError as error:
-            raise _unreachable(address, _why(error)) from error
+            of_tls = explain_tls(error, str(address))
+            raise of_tls or _unreachable(address, _why(error)) from error
         self._next -= 1  # a place that worked is tried first after the connection is lost
         return dialled
 
     async def _connect(self, address: Address) -> Transport:
         if self._open_transport is not None:
             return await self._open_transport()
-        return await open_websocket(address, self._tls)
+        context = self._tls() if self._tls is not None and address.tls else None
+        return await open_websocket(address, context)
 
 
 async def _shake_hands(transport: Transport, address: Address, token: str) -> Dialled:

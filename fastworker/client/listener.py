@@ -24,7 +24,7 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from fastworker.client.callbacks import CallbackIterator, CallbackQueue, JobCallback
-from fastworker.client.transport import MAX_MESSAGE_BYTES, WebSocketTransport
+from fastworker.client.transport import MAX_MESSAGE_BYTES, QUIET, WebSocketTransport
 from fastworker.errors import CannotCreate, InvalidOption, ProtocolError
 from fastworker.wire.addresses import Address, parse_address
 from fastworker.wire.callbacks import CALLBACK_SUBPROTOCOL
@@ -140,7 +140,9 @@ async def _serve_safely(
 
 async def _serve(stream: ByteStream, queue: CallbackQueue, token: str) -> None:
     protocol = ServerProtocol(
-        subprotocols=[Subprotocol(CALLBACK_SUBPROTOCOL)], max_size=MAX_MESSAGE_BYTES
+        subprotocols=[Subprotocol(CALLBACK_SUBPROTOCOL)],
+        max_size=MAX_MESSAGE_BYTES,
+        logger=QUIET,
     )
     transport = WebSocketTransport(stream, protocol)
     with anyio.fail_after(OPENING_SECONDS):

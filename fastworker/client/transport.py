@@ -7,6 +7,7 @@ the transport knows, and then closes without a closing handshake.
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import ssl
 from typing import Final
@@ -14,7 +15,7 @@ from typing import Final
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidHandshake
+from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import Protocol, State
@@ -22,6 +23,7 @@ from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
 from fastworker.errors import ControlPlaneUnavailable
+from fastworker.tls import UPGRADE_TO_TLS, CertificateFiles, dialler_context, wants_tls
 from fastworker.wire.addresses import Address
 from fastworker.wire.messages import SUBPROTOCOL
 
@@ -29,6 +31,10 @@ MAX_MESSAGE_BYTES: Final = 1_048_576
 """Of one WebSocket message; peers send at most 256 KiB."""
 
 RECEIVE_BYTES: Final = 262_144
+
+QUIET: Final = logging.getLogger("fastworker.client.websocket")
+"""The library's own records: at DEBUG they would hold every frame, with arguments and results."""
+QUIET.setLevel(logging.WARNING)
 
 CLOSE_SECONDS: Final = 1.0
 """For the closing handshake: nobody waits for a peer that is gone."""
@@ -153,6 +159,7 @@ async def open_websocket(address: Address, tls: ssl.SSLContext | None) -> WebSoc
         WebSocketURI(address.tls, address.host, address.port, "/", ""),
         subprotocols=[Subprotocol(SUBPROTOCOL)],
         max_size=MAX_MESSAGE_BYTES,
+        logger=QUIET,
     )
     transport = WebSocketTransport(stream, protocol)
     try:
@@ -171,14 +178,12 @@ async def _open_stream(address: Address, tls: ssl.SSLContext | None) -> ByteStre
         if not address.tls:
             stream: ByteStream = await anyio.connect_tcp(address.host, address.port)
         else:
-            context = ssl.create_default_context() if tls is None else tls
+            context = dialler_context(CertificateFiles()) if tls is None else tls
             stream = await anyio.connect_tcp(
                 address.host, address.port, ssl_context=context, tls_standard_compatible=False
             )
     except (anyio.BrokenResourceError, anyio.EndOfStream) as error:
-        raise ConnectionError(f"TLS or the connection failed ({error.__cause__ or error!r})") from (
-            error
-        )
+        raise ConnectionError(f"the connection broke ({error.__cause__ or error!r})") from error
     raw = stream.extra(SocketAttribute.raw_socket, None)
     if raw is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
         with contextlib.suppress(OSError):
@@ -188,6 +193,8 @@ async def _open_stream(address: Address, tls: ssl.SSLContext | None) -> ByteStre
 
 def _check_opening(address: Address, protocol: ClientProtocol) -> None:
     failed = protocol.handshake_exc
+    if isinstance(failed, InvalidStatus) and _names_tls(failed):
+        raise wants_tls(str(address)) from failed
     if isinstance(failed, InvalidHandshake):
         raise ControlPlaneUnavailable(
             f"what answers at {address} is no control plane ({failed}); check the address"
@@ -199,3 +206,8 @@ def _check_opening(address: Address, protocol: ClientProtocol) -> None:
             f"what answers at {address} is a WebSocket server, but does not speak {SUBPROTOCOL}; "
             "is this the control plane's address?"
         )
+
+
+def _names_tls(rejected: InvalidStatus) -> bool:
+    """Whether a port with TLS has answered that it is one."""
+    return UPGRADE_TO_TLS in rejected.response.headers.get_all("Upgrade")

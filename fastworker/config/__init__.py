@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from fastworker.config.client import ClientDefaults, client_defaults, defaults_from
 from fastworker.config.processors import available_processors
-from fastworker.config.resolving import Resolved, environment, resolve
+from fastworker.config.resolving import Resolved, environment, resolve, withhold_token
 from fastworker.config.safety import check_listen_safety
 from fastworker.config.settings import Settings
 from fastworker.config.tokens import INSECURE_TOKEN, configured_token, runtime_folder
@@ -28,4 +28,5 @@ __all__ = [
     "environment",
     "resolve",
     "runtime_folder",
+    "withhold_token",
 ]

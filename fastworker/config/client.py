@@ -11,7 +11,9 @@ from fastworker.config.settings import Settings
 from fastworker.config.tokens import INSECURE_TOKEN, configured_token, runtime_folder
 from fastworker.errors import AuthenticationFailed, ControlPlaneUnavailable
 from fastworker.local_token import read_local_token
+from fastworker.tls import CertificateFiles
 from fastworker.wire.addresses import Address
+from fastworker.wire.handshake import CERTIFICATE_TOKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,16 @@ class ClientDefaults:
     settings: Settings
     token_folder: Path
 
+    @property
+    def certificate_files(self) -> CertificateFiles:
+        """What ``wss://`` addresses are dialled with."""
+        settings = self.settings
+        return CertificateFiles(settings.tls_cert, settings.tls_key, settings.tls_ca)
+
     def token_for(self, address: Address) -> str:
         """Return the token for ``address``: the configured one, else this machine's local one.
+
+        With a certificate and no token, what stands for one: the certificate says who we are.
 
         Files are read at each call, so a control plane that made a new local token is found.
 
@@ -43,6 +53,8 @@ class ClientDefaults:
             return token
         if self.settings.insecure:
             return INSECURE_TOKEN
+        if self.settings.tls_cert is not None and address.tls:
+            return CERTIFICATE_TOKEN
         if not address.is_loopback:
             raise AuthenticationFailed(
                 f"no token for {address}; set FASTWORKER_TOKEN or "

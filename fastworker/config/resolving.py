@@ -45,6 +45,14 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
+def withhold_token() -> None:
+    """Take the token out of this process's environment, once the settings are known.
+
+    What it starts from then on, the runners with the code of tasks above all, does not inherit it.
+    """
+    os.environ.pop(variable_name("token"), None)
+
+
 def resolve(
     flags: Mapping[str, object] | None = None,
     environ: Mapping[str, str] | None = None,

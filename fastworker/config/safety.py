@@ -15,7 +15,8 @@ def check_listen_safety(
 
     Args:
         addresses: all that will be listened on.
-        has_token: a token was configured (the local token of this machine does not count).
+        has_token: a token was configured (the local token of this machine does not count), or
+            everybody must show a certificate.
         has_tls: a certificate was configured.
         insecure: the user asked to go on without a token.
 
@@ -33,7 +34,8 @@ def check_listen_safety(
             "here and in every client"
         )
     if not has_token:
-        return f"listening on {where} without a token: whoever can connect can run tasks"
+        secrecy = "" if has_tls else ", and read jobs and results on the network, without TLS"
+        return f"listening on {where} without a token: whoever can connect can run tasks{secrecy}"
     if not has_tls:
         return (
             f"listening on {where} without TLS: jobs and results can be read on the network "

@@ -287,10 +287,18 @@ class Settings:
         metadata=_about(Switch(), "start runners anew when the code of tasks changes"),
     )
     tls_cert: Path | None = field(
-        default=None, metadata=_about(FilePath("a file"), "TLS certificate (PEM)", "FILE")
+        default=None, metadata=_about(FilePath("a file"), "own TLS certificate (PEM)", "FILE")
     )
     tls_key: Path | None = field(
-        default=None, metadata=_about(FilePath("a file"), "TLS key (PEM)", "FILE")
+        default=None, metadata=_about(FilePath("a file"), "its TLS key (PEM)", "FILE")
+    )
+    tls_ca: Path | None = field(
+        default=None,
+        metadata=_about(
+            FilePath("a file"),
+            "authorities (PEM): who signs the control plane's certificate; there: its clients'",
+            "FILE",
+        ),
     )
     insecure: bool = field(
         default=False,

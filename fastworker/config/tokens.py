@@ -12,7 +12,12 @@ from typing import Final
 
 from fastworker.config.settings import Settings
 from fastworker.errors import InvalidOption
-from fastworker.wire.handshake import MAX_TOKEN_CHARACTERS, check_token
+from fastworker.wire.handshake import (
+    CERTIFICATE_ID,
+    MAX_TOKEN_CHARACTERS,
+    check_token,
+    token_id_of,
+)
 
 INSECURE_TOKEN: Final = "insecure-no-token-was-configured-here"
 """What everybody uses where ``insecure`` is set and no token is; it keeps nobody out."""
@@ -37,9 +42,15 @@ def configured_token(settings: Settings) -> str | None:
 
 def _checked(token: str, origin: str) -> str:
     try:
-        return check_token(token.strip())
+        checked = check_token(token.strip())
     except InvalidOption as error:
         raise InvalidOption(f"{origin}: {error}") from error
+    if token_id_of(checked) == CERTIFICATE_ID:
+        raise InvalidOption(
+            f"{origin}: no token can have the id {CERTIFICATE_ID!r}, which stands for those who "
+            "come with a certificate; give it another name before its first dot"
+        )
+    return checked
 
 
 def runtime_folder(environ: Mapping[str, str]) -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -34,10 +33,9 @@ class Accepting:
         gate: tells when one has ended.
     """
 
-    def __init__(self, serve: Serve, gate: Gate, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, serve: Serve, gate: Gate) -> None:
         self._serve = serve
         self._gate = gate
-        self._tls = tls
         self._said_at: float | None = None
 
     async def serve_forever(self, sockets: Sequence[trio.SocketListener]) -> None:
@@ -51,7 +49,7 @@ class Accepting:
             while True:
                 ended = self._gate.left
                 try:
-                    stream: trio.abc.Stream = await listener.accept()
+                    stream = await listener.accept()
                 except OSError as error:
                     if error.errno not in EXHAUSTED:
                         raise
@@ -59,9 +57,6 @@ class Accepting:
                     with trio.move_on_after(EXHAUSTED_SECONDS):
                         await ended.wait()
                     continue
-                if self._tls is not None:
-                    assert isinstance(stream, trio.SocketStream)
-                    stream = trio.SSLStream(stream, self._tls, server_side=True)
                 nursery.start_soon(self._serve, stream)
 
     def _say_exhausted(self, error: OSError) -> None:

@@ -22,6 +22,7 @@ from fastworker.server.callback_rules import resolve_callback
 from fastworker.server.dispatch import FULL_STORE_PAUSE_SECONDS
 from fastworker.server.plane import Plane
 from fastworker.server.settings import ControlPlaneSettings
+from fastworker.server.tls import caller_contexts
 from fastworker.store.contract import NoSpace
 from fastworker.store.thread import StoreThread
 from fastworker.transport.dial import open_frames
@@ -60,6 +61,7 @@ class CallbackService:
     def __init__(self, settings: ControlPlaneSettings, store: StoreThread) -> None:
         self._settings = settings
         self._store = store
+        self._tls = caller_contexts(settings)
         self._wake = trio.Event()
         self._made = 0
         self._open: set[bytes] = set()
@@ -180,7 +182,9 @@ class CallbackService:
     async def _dial(self, row: CallbackRow, message: Callback) -> bool:
         acknowledged = False
         with trio.fail_after(ANSWER_SECONDS):
-            async with open_frames(parse_address(row.address)) as frames:
+            address = parse_address(row.address)
+            tls = self._tls.current() if address.tls else None
+            async with open_frames(address, tls=tls) as frames:
                 try:
                     for frame in pack([message], transfers=iter(range(1))):
                         await frames.send_frame(frame)

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import secrets
 import signal
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -28,7 +28,7 @@ import trio
 
 from fastworker.core.dispatcher import Dispatcher
 from fastworker.core.records import Now
-from fastworker.errors import InvalidOption, StoreError
+from fastworker.errors import StoreError
 from fastworker.server.accepting import Accepting
 from fastworker.server.callbacks import CallbackService
 from fastworker.server.cascades import Cascades
@@ -47,6 +47,7 @@ from fastworker.server.reports import roster_message
 from fastworker.server.roster import ConnectedRoster
 from fastworker.server.running import RunningProgress
 from fastworker.server.settings import ControlPlaneSettings
+from fastworker.server.tls import OwnDoor, listener_contexts
 from fastworker.store.opening import open_store
 from fastworker.store.thread import StoreThread, open_store_thread
 from fastworker.version import __version__
@@ -57,6 +58,11 @@ logger = logging.getLogger("fastworker.server")
 
 GOODBYE_SECONDS = 2.0
 """For the last messages to leave when stopping."""
+
+LOOPBACK = "127.0.0.1"
+
+OWN_SECRET_BYTES = 32
+"""256 random bits, as in every token that is made here."""
 
 
 def wall_clock() -> Now:
@@ -235,8 +241,8 @@ class Stopping:
 
 async def _listen(plane: Plane, nursery: trio.Nursery) -> None:
     settings = plane.settings
-    tls = _tls_context(settings)
-    accepting = Accepting(Listener(plane).serve, plane.gate, tls)
+    tls = listener_contexts(settings)
+    accepting = Accepting(Listener(plane, tls=tls).serve, plane.gate)
     wanted = [
         ("--base-address", settings.base_address),
         ("--discovery-address", settings.discovery_address),
@@ -250,21 +256,18 @@ async def _listen(plane: Plane, nursery: trio.Nursery) -> None:
             port = socket.socket.getsockname()[1]
             plane.addresses.append(str(Address(address.host, port, tls is not None)))
         nursery.start_soon(accepting.serve_forever, sockets)
+    if tls is not None and settings.local_worker != "never":
+        await _open_own_door(plane, nursery)
 
 
-def _tls_context(settings: ControlPlaneSettings) -> ssl.SSLContext | None:
-    if settings.tls_cert is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise InvalidOption(
-            f"--tls-cert {settings.tls_cert} and --tls-key {settings.tls_key} cannot be used as a "
-            "certificate and its key; both are files in PEM format, and the key fits the "
-            f"certificate ({error.strerror or error})"
-        ) from error
-    return context
+async def _open_own_door(plane: Plane, nursery: trio.Nursery) -> None:
+    """A way in for the local subworker, past TLS."""
+    door = OwnDoor(plane.settings, secrets.token_urlsafe(OWN_SECRET_BYTES))
+    sockets = await trio.open_tcp_listeners(0, host=LOOPBACK)
+    door.address = str(Address(LOOPBACK, sockets[0].socket.getsockname()[1]))
+    plane.own_door = door
+    accepting = Accepting(Listener(plane, door=door).serve, plane.gate)
+    nursery.start_soon(accepting.serve_forever, sockets)
 
 
 async def _say_goodbye(plane: Plane) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Final
 
 from fastworker.core.records import ALL_TENANTS
 from fastworker.server.identity import Identity
@@ -12,11 +13,19 @@ INSECURE_KEY: Final = b"insecure-no-token-was-configured-here"
 """With ``insecure`` and no token every peer uses this well-known one."""
 
 
-class IssuedToken(NamedTuple):
-    """A token made for one holder. Its text is a secret, and is never shown again."""
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """A token made for one holder, or the name of a certificate that is as good as one.
 
-    text: str
+    Args:
+        text: the whole token, a secret that is never shown again; None for a certificate.
+        identity: who holds it.
+        certificate: the name in the certificate; None for a token.
+    """
+
+    text: str | None = field(repr=False)
     identity: Identity
+    certificate: str | None = None
 
 
 class Identities:
@@ -36,7 +45,7 @@ class Identities:
         """The whole token of this id, None if there is no such token."""
         issued = self._issued.get(token_id)
         if issued is not None:
-            return issued.text.encode()
+            return None if issued.text is None else issued.text.encode()
         if not self._shared:
             return INSECURE_KEY
         return self._shared.get(token_id)
@@ -45,3 +54,8 @@ class Identities:
         """Who holds the token of this id, which `key` has just found."""
         issued = self._issued.get(token_id)
         return Identity(token_id, ALL_TENANTS) if issued is None else issued.identity
+
+    def certificate(self, name: str) -> Identity | None:
+        """Whom the certificate of this name stands for, if it opens anything."""
+        found = (each.identity for each in self._issued.values() if each.certificate == name)
+        return next(found, None)

@@ -26,11 +26,12 @@ from fastworker.errors import (
     ProtocolError,
     Rejected,
 )
+from fastworker.server.callers import Caller, host_of, is_from_loopback, peer_host, peer_name
 from fastworker.server.clients import ClientPeer
 from fastworker.server.closing import CLOSE_SILENT, PeerSilent, close_code
 from fastworker.server.connections import Connection
 from fastworker.server.frame_guard import LAST_WORD_SECONDS, GuardedStream
-from fastworker.server.gate import TurnedAway, Visit, is_loopback
+from fastworker.server.gate import TurnedAway, Visit
 from fastworker.server.http_head import (
     MAX_HEAD_BYTES,
     BadHead,
@@ -42,6 +43,8 @@ from fastworker.server.http_head import (
 from fastworker.server.identity import Identity
 from fastworker.server.plane import Plane
 from fastworker.server.subworkers import SubworkerPeer
+from fastworker.server.tls import CertifiedDoor, Door, open_tls
+from fastworker.tls import Contexts, certificate_names
 from fastworker.transport.link import FrameStream, Link, LinkClosed
 from fastworker.transport.websocket import (
     CLOSE_SECONDS,
@@ -87,21 +90,38 @@ async def open_listeners(address: Address, option: str) -> list[trio.SocketListe
 
 
 class Listener:
-    """Serves every connection of a control plane."""
+    """Serves every connection of a control plane.
 
-    def __init__(self, plane: Plane) -> None:
+    Args:
+        tls: what to do TLS with; None: connections are plain.
+        door: who may come in; None: whom the plane knows.
+    """
+
+    def __init__(
+        self, plane: Plane, *, tls: Contexts | None = None, door: Door | None = None
+    ) -> None:
         self._plane = plane
+        self._tls = tls
+        self._door = door or CertifiedDoor(plane.identities, ())
         self._log = plane.peer_log
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end; nothing it does gets out of here."""
-        peer = _peer_name(stream)
+        peer = peer_name(stream)
         with self._ending_alone(peer):
             try:
-                with self._plane.gate.entering(_peer_host(stream)) as visit:
-                    await self._serve_stream(stream, peer, visit)
+                with self._plane.gate.entering(peer_host(stream)) as visit:
+                    if self._tls is None:
+                        await self._serve_stream(stream, peer, visit, self._door)
+                        return
+                    assert isinstance(stream, trio.SocketStream)
+                    stream = await open_tls(stream, self._tls.current())
+                    names = certificate_names(stream.getpeercert())
+                    door = CertifiedDoor(self._plane.identities, names)
+                    await self._serve_stream(stream, peer, visit, door)
             except TurnedAway:
-                await _turn_away(stream)
+                if self._tls is None or isinstance(stream, trio.SSLStream):
+                    await _turn_away(stream)
                 raise
             finally:
                 await trio.aclose_forcefully(stream)
@@ -111,7 +131,7 @@ class Listener:
         with self._ending_alone(peer):
             try:
                 with self._plane.gate.entering(None) as visit:
-                    await self._serve_frames(frames, None, peer, None, visit)
+                    await self._serve_frames(frames, Caller(peer, None, None, self._door, visit))
             finally:
                 with trio.CancelScope(shield=True):
                     await frames.aclose()
@@ -129,7 +149,9 @@ class Listener:
         except Exception as error:
             self._log.note_error(peer, error)
 
-    async def _serve_stream(self, stream: trio.abc.Stream, peer: str, visit: Visit) -> None:
+    async def _serve_stream(
+        self, stream: trio.abc.Stream, peer: str, visit: Visit, door: Door
+    ) -> None:
         try:
             head = await read_head(stream)
             if head is None:
@@ -137,7 +159,7 @@ class Listener:
             if head.path in ("/healthz", "/readyz"):
                 await self._answer_health(stream, head)
                 return
-            check_upgrade(head, loopback=_is_loopback(stream))
+            check_upgrade(head, loopback=is_from_loopback(stream))
             visit.check_room()
         except BadHead as bad:
             await send_response(stream, bad.status, bad.reason, version="13")
@@ -159,9 +181,9 @@ class Listener:
             visit.on_proved = guarded.proved
             ended_well = False
             try:
-                host, dialled = _peer_host(stream), _host_of(head)
+                caller = Caller(peer, peer_host(stream), host_of(head), door, visit)
                 with _flood_first(guarded):
-                    await self._serve_frames(frames, host, peer, dialled, visit)
+                    await self._serve_frames(frames, caller)
                 ended_well = True
             finally:
                 # When this is cancelled the reader is, too: no answer to our close could be seen.
@@ -178,33 +200,26 @@ class Listener:
         else:
             await send_response(stream, 503, "Service Unavailable", "stopping\n")
 
-    async def _serve_frames(
-        self,
-        frames: FrameStream,
-        host: str | None,
-        peer: str,
-        dialled: str | None,
-        visit: Visit,
-    ) -> None:
+    async def _serve_frames(self, frames: FrameStream, caller: Caller) -> None:
         try:
-            handshake = await self._shake_hands(frames)
-            visit.proved()
+            handshake = await self._shake_hands(frames, caller.door)
+            identity = caller.door.identity(handshake.token_id)
+            caller.visit.proved()
         except (PeerError, TurnedAway) as error:
             await _refuse(frames, error)
             raise
         except trio.TooSlowError:
             await frames.aclose(CLOSE_SILENT, "no handshake in time")
             raise PeerSilent("it did not finish the handshake in time") from None
-        link = Link(frames, name=peer, cork=self._plane.roster.cork)
+        link = Link(frames, name=caller.peer, cork=self._plane.roster.cork)
         async with trio.open_nursery() as nursery:
             link.on_overflow = nursery.cancel_scope.cancel
             nursery.start_soon(_write, link)
             link.send(self._welcome())
-            identity = self._plane.identities.identity(handshake.token_id)
-            connection = Connection(identity, host)
+            connection = Connection(identity, caller.host)
             try:
                 with self._plane.connections.standing(connection), connection.scope:
-                    await self._serve_link(link, nursery, handshake, identity, host, dialled)
+                    await self._serve_link(link, nursery, handshake.role, identity, caller)
                 if connection.ended_for is not None:
                     raise connection.ended_for
             except (PeerError, CallerError, Rejected) as error:
@@ -226,8 +241,8 @@ class Listener:
             now=self._plane.clock().wall,
         )
 
-    async def _shake_hands(self, frames: FrameStream) -> ListenerHandshake:
-        handshake = ListenerHandshake(self._plane.identities.key, secrets.token_bytes)
+    async def _shake_hands(self, frames: FrameStream, door: Door) -> ListenerHandshake:
+        handshake = ListenerHandshake(door.key, secrets.token_bytes)
         with trio.fail_after(HELLO_SECONDS):
             hello = await _receive_one(frames, Hello)
             challenge = handshake.receive_hello(hello)
@@ -246,21 +261,20 @@ class Listener:
         self,
         link: Link,
         nursery: trio.Nursery,
-        handshake: ListenerHandshake,
+        role: str,
         identity: Identity,
-        host: str | None,
-        dialled: str | None,
+        caller: Caller,
     ) -> None:
-        if handshake.role == "subworker":
-            await self._serve_subworker(link, nursery, identity, host)
+        if role == "subworker":
+            await self._serve_subworker(link, nursery, identity, caller.host)
             return
         peer = ClientPeer(
             self._plane,
             link.send,
             nursery,
             identity=identity,
-            host=host,
-            dialled=dialled,
+            host=caller.host,
+            dialled=caller.dialled,
         )
         try:
             await self._pump(link, peer.receive)
@@ -331,8 +345,6 @@ def _flood_first(guarded: GuardedStream) -> Iterator[None]:
 
 async def _turn_away(stream: trio.abc.Stream) -> None:
     """Say that there is no room, as far as that takes next to no time."""
-    if not isinstance(stream, trio.SocketStream):
-        return
     with (
         trio.move_on_after(TURN_AWAY_SECONDS),
         suppress(trio.BrokenResourceError, trio.ClosedResourceError),
@@ -349,39 +361,6 @@ async def _refuse(frames: FrameStream, error: FastWorkerError) -> None:
             await frames.aclose(close_code(error), error.code)
     except LinkClosed:
         pass
-
-
-def _peer_host(stream: trio.abc.Stream) -> str | None:
-    transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
-    if not isinstance(transport, trio.SocketStream):
-        return None
-    try:
-        return str(transport.socket.getpeername()[0])
-    except OSError:
-        return None
-
-
-def _is_loopback(stream: trio.abc.Stream) -> bool:
-    host = _peer_host(stream)
-    return host is not None and is_loopback(host)
-
-
-def _peer_name(stream: trio.abc.Stream) -> str:
-    transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
-    if not isinstance(transport, trio.SocketStream):
-        return "this process"
-    try:
-        host, port = transport.socket.getpeername()[:2]
-    except OSError:
-        return "an unknown address"
-    return f"{host}:{port}"
-
-
-def _host_of(head: Head) -> str | None:
-    """The host a peer dialled, from its Host header."""
-    host = head.headers.get("host", "")
-    name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
-    return name.strip("[]") or None
 
 
 __all__ = ["Listener", "open_listeners"]

@@ -121,10 +121,11 @@ class LocalWorker:
     def _instructions(self) -> dict[str, object]:
         """What the child reads from its standard input: no secret in arguments or environment."""
         settings = self._plane.settings
-        tokens = dict(settings.tokens)
+        door = self._plane.own_door
+        token = next(iter(settings.tokens.values()), "") if door is None else door.token
         return {
-            "address": self._plane.addresses[0],
-            "token": next(iter(tokens.values()), ""),
+            "address": self._plane.addresses[0] if door is None else door.address,
+            "token": token,
             "label": LABEL,
             "task_modules": list(settings.task_modules),
             "concurrency": settings.concurrency,

@@ -24,6 +24,7 @@ from fastworker.server.roster import ConnectedRoster
 from fastworker.server.running import RunningProgress
 from fastworker.server.settings import ControlPlaneSettings
 from fastworker.server.streams import Streams
+from fastworker.server.tls import OwnDoor
 from fastworker.store.thread import StoreThread
 from fastworker.wire.fields import OptionMap
 
@@ -55,6 +56,8 @@ class Plane:
     identity: bytes = field(default_factory=lambda: secrets.token_bytes(16))
     addresses: list[str] = field(default_factory=list)
     """Where it listens, as peers may dial it."""
+    own_door: OwnDoor | None = None
+    """Where the local subworker comes in, if not at one of these."""
     draining: bool = False
     warned: set[str] = field(default_factory=set)
     connections: Connections = field(default_factory=Connections)

@@ -29,6 +29,8 @@ class ControlPlaneSettings:
         local_worker: ``auto``, ``always`` or ``never``.
         task_modules: for the local subworker.
         callback_allow: hosts (and ``host:port``) that callbacks may dial, too.
+        tls_cert, tls_key: what it shows of itself; None: it listens without TLS.
+        tls_ca: authorities who must have signed the certificate of everybody who connects.
         drain_seconds: how long a first SIGTERM waits for connections to end well.
         log_level, log_format, collect_logs: for the local subworker.
         max_queued_jobs, max_queued_bytes: once so many jobs, or so much of their arguments, wait,
@@ -42,7 +44,7 @@ class ControlPlaneSettings:
     advertise: str | None = None
     store: Path | None = None
     durability: str = "power"
-    tokens: Mapping[str, str] = field(default_factory=dict)
+    tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
     issued_tokens: tuple[IssuedToken, ...] = ()
     tenants: Tenants = field(default_factory=Tenants)
     local_worker: str = "auto"
@@ -52,6 +54,7 @@ class ControlPlaneSettings:
     insecure: bool = False
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    tls_ca: Path | None = None
     concurrency: int = 100
     threads: int = 32
     task_processes: int = 1

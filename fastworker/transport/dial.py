@@ -25,6 +25,7 @@ from fastworker.errors import (
     ProtocolError,
     UnsupportedVersion,
 )
+from fastworker.tls import UPGRADE_TO_TLS, CertificateFiles, dialler_context, explain_tls, wants_tls
 from fastworker.transport.link import FrameStream, Link, LinkClosed
 from fastworker.transport.websocket import (
     CLOSE_SECONDS,
@@ -67,7 +68,7 @@ async def open_link(
 
     Raises:
         ControlPlaneUnavailable: nothing there speaks our protocol, within `CONNECT_SECONDS`.
-        AuthenticationFailed: one side's token is not the other's.
+        AuthenticationFailed: one side's token is not the other's, or a certificate is not accepted.
         UnsupportedVersion: no protocol version in common.
     """
     standing = False
@@ -101,18 +102,22 @@ async def open_link(
 
 @asynccontextmanager
 async def open_frames(
-    address: Address, *, tls: ssl.SSLContext | None = None
+    address: Address, *, tls: ssl.SSLContext | None = None, name: str | None = None
 ) -> AsyncIterator[WebSocketFrames]:
     """A WebSocket of ours without any handshake above it: to a listener for callbacks.
 
     Leaving the block, by any way, closes the connection and its socket.
+
+    Args:
+        tls: for ``wss://`` addresses; None verifies against the system's authorities.
+        name: which name its certificate must hold; None: the address's host.
 
     Raises:
         ControlPlaneUnavailable: what answers does not speak our protocol.
         OSError: nothing answers; this and all others may come in a group.
     """
     async with AsyncExitStack() as closing, trio.open_nursery() as nursery:
-        stream = await _open_stream(address, tls)
+        stream = await _open_stream(address, tls, name)
         # The library leaves the socket open if the peer has closed first.
         closing.push_async_callback(trio.aclose_forcefully, stream)
         frames = WebSocketFrames(await _open_websocket(nursery, stream, address), stream)
@@ -152,14 +157,18 @@ async def open_link_over(
         raise (error if standing else _explain(name, error)) from None
 
 
-async def _open_stream(address: Address, tls: ssl.SSLContext | None) -> _Stream:
+async def _open_stream(
+    address: Address, tls: ssl.SSLContext | None, name: str | None = None
+) -> _Stream:
     plain = await trio.open_tcp_stream(address.host, address.port)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNSENT_MILLISECONDS)
     if not address.tls:
         return plain
-    context = tls if tls is not None else ssl.create_default_context()
-    stream = trio.SSLStream(plain, context, server_hostname=address.host, https_compatible=True)
+    context = tls if tls is not None else dialler_context(CertificateFiles())
+    stream = trio.SSLStream(
+        plain, context, server_hostname=name or address.host, https_compatible=True
+    )
     try:
         await stream.do_handshake()
     except BaseException:
@@ -173,10 +182,10 @@ async def _open_websocket(
 ) -> WebSocketConnection:
     with trio.CancelScope() as opening:
         # Any stream will do, though the library says otherwise.
-        watched = cast("_Stream", _WatchedStream(stream, on_end=opening.cancel))
+        watched = _WatchedStream(stream, on_end=opening.cancel)
         websocket = await wrap_websocket(
             nursery,
-            watched,
+            cast("_Stream", watched),
             _host_header(address),
             "/",
             subprotocols=[SUBPROTOCOL],
@@ -185,7 +194,9 @@ async def _open_websocket(
             receive_buffer_size=RECEIVE_BUFFER_BYTES,
         )
     if opening.cancelled_caught:
-        raise ControlPlaneUnavailable(
+        # With TLS 1.3 a listener refuses our certificate after the handshake has ended here.
+        refused = watched.broken and explain_tls(watched.broken, str(address))
+        raise refused or ControlPlaneUnavailable(
             f"{address} closed the connection while it was being opened; "
             "is this the control plane's address?"
         )
@@ -203,11 +214,14 @@ class _WatchedStream(trio.abc.Stream):
     def __init__(self, stream: _Stream, on_end: Callable[[], None]) -> None:
         self._stream = stream
         self._on_end = on_end
+        self.broken: BaseException | None = None
+        """How it ended, if not well."""
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         try:
             data = bytes(await self._stream.receive_some(max_bytes))
-        except trio.BrokenResourceError:
+        except trio.BrokenResourceError as error:
+            self.broken = error
             self._on_end()
             raise
         if not data:
@@ -296,13 +310,18 @@ def _the_one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _explain(address: Address | str, error: BaseException) -> BaseException:
     """The failure to connect as one of our errors; anything unexpected stays what it is."""
+    of_tls = explain_tls(error, str(address))
+    if of_tls is not None:
+        return of_tls
     match error:
+        case ConnectionRejected() if _names_tls(error):
+            return wants_tls(str(address))
         case ConnectionRejected():
             what = f"it answered HTTP status {error.status_code}"
         case trio.TooSlowError() | HandshakeError():
             what = f"no answer within {CONNECT_SECONDS:g} s"
-        case ssl.SSLError() | trio.BrokenResourceError():
-            what = f"TLS or the connection failed ({error.__cause__ or error})"
+        case trio.BrokenResourceError():
+            what = f"the connection broke ({error.__cause__ or error})"
         case LinkClosed():
             what = f"during the handshake {error}"
         case OSError():
@@ -313,3 +332,9 @@ def _explain(address: Address | str, error: BaseException) -> BaseException:
         f"no control plane can be reached at {address}: {what}; "
         "start one with `fastworker run control-plane`, or check the address"
     )
+
+
+def _names_tls(rejected: ConnectionRejected) -> bool:
+    """Whether a port with TLS has answered that it is one."""
+    found = (value for name, value in rejected.headers if name.lower() == b"upgrade")
+    return UPGRADE_TO_TLS.encode() in found

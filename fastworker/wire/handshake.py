@@ -38,6 +38,13 @@ MAX_TOKEN_CHARACTERS: Final = 1024
 
 DEFAULT_TOKEN_ID: Final = "default"
 
+CERTIFICATE_ID: Final = "certificate"
+"""In place of a token's id: the dialler is whoever its certificate says."""
+
+CERTIFICATE_TOKEN: Final = f"{CERTIFICATE_ID}.tls-has-proved-who-is-at-both-ends"
+"""What stands for a token then, inside TLS that has checked both certificates. It is well known:
+a listener heeds it only from a connection whose certificate it knows."""
+
 HANDSHAKE_FRAME_BYTES: Final = 4096
 """Limit for `decode` until the peer has proved itself."""
 
@@ -155,12 +162,21 @@ class DialerHandshake:
         ours, theirs = self._nonce, challenge.nonce
         expected = _mac(self._key, _SERVER, ours, theirs, self._role)
         if not hmac.compare_digest(expected, challenge.mac):
-            raise AuthenticationFailed(
-                f"the listener does not know the token {self._token_id!r}: another token is set "
-                "there, or it is not your control plane; nothing secret was sent"
-            )
+            raise AuthenticationFailed(self._not_known())
         self.version = challenge.version
         return Proof(_mac(self._key, _CLIENT, ours, theirs, self._role))
+
+    def _not_known(self) -> str:
+        if self._token_id == CERTIFICATE_ID:
+            return (
+                "the control plane lets nobody in by this side's certificate (--tls-cert): there, "
+                "run `fastworker token create --certificate NAME` with the name in it, and start "
+                "it with --tls-ca; or set FASTWORKER_TOKEN here"
+            )
+        return (
+            f"the listener does not know the token {self._token_id!r}: another token is set "
+            "there, or it is not your control plane; nothing secret was sent"
+        )
 
 
 class ListenerHandshake:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastworker.core.records import ALL_QUEUES
 from fastworker.wire.addresses import Address
@@ -31,10 +32,11 @@ class SubworkerSettings:
         reload: start runners anew when the task code changes.
         log_level, log_format: for the runners.
         collect_logs: what jobs log and print is kept with them.
+        tls: gives the context for ``wss://`` addresses; None: the system's authorities.
     """
 
     control_plane: Sequence[Address]
-    token: Callable[[Address], str] | str
+    token: Callable[[Address], str] | str = field(repr=False)
     label: str
     task_modules: Sequence[str]
     queues: Sequence[str] = (ALL_QUEUES,)
@@ -52,6 +54,7 @@ class SubworkerSettings:
     log_level: str = "info"
     log_format: str = "text"
     collect_logs: bool = True
+    tls: Callable[[], ssl.SSLContext] | None = None
 
     @property
     def slots(self) -> tuple[int, int]:

@@ -87,7 +87,10 @@ def dialler(settings: SubworkerSettings) -> Dial:
     @asynccontextmanager
     async def dial(address: Address) -> AsyncIterator[tuple[Link, Welcome]]:
         token = settings.token_for(address)
-        async with open_link(address, role="subworker", token=token, agent="fastworker") as link:
+        tls = settings.tls() if settings.tls is not None and address.tls else None
+        async with open_link(
+            address, role="subworker", token=token, agent="fastworker", tls=tls
+        ) as link:
             yield link
 
     return dial

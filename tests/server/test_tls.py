@@ -1,0 +1,301 @@
+"""D46: what TLS lets in and what it refuses, and how both sides say so."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+import trio
+
+from fastworker.client.client import Client
+from fastworker.errors import FastWorkerError, InvalidOption
+from fastworker.server.identities import IssuedToken
+from fastworker.server.identity import Identity, Role
+from fastworker.server.settings import ControlPlaneSettings
+from fastworker.tls import CertificateFiles, Contexts, dialler_context, listener_context
+from fastworker.transport.dial import open_link
+from fastworker.wire.addresses import Address, parse_address
+from fastworker.wire.handshake import CERTIFICATE_TOKEN
+from tests.bad_input.raw import SETTINGS, TOKEN
+from tests.support.certificates import Authority
+from tests.support.planes import plane_in_a_thread
+
+HOST = "127.0.0.1"
+PATIENCE_SECONDS = 15.0
+
+Dial = Callable[[Address, ssl.SSLContext | None, str], None]
+
+
+def dial_as_client(backend: str, **options: object) -> Dial:
+    """Connect a client under an event loop; raises why it could not."""
+
+    def dial(address: Address, tls: ssl.SSLContext | None, token: str) -> None:
+        async def connect() -> None:
+            async with Client(control_plane_address=str(address), token=token, tls=tls) as client:
+                await client.wait_connected(PATIENCE_SECONDS, retry=False)
+                assert await client.workers() == []
+
+        anyio.run(connect, backend=backend, backend_options=options)
+
+    return dial
+
+
+def dial_as_subworker(address: Address, tls: ssl.SSLContext | None, token: str) -> None:
+    """Connect as subworkers do; raises why it could not."""
+
+    async def connect() -> None:
+        async with open_link(address, role="subworker", token=token, agent="test", tls=tls):
+            pass
+
+    trio.run(connect)
+
+
+DIALLERS = {
+    "asyncio": dial_as_client("asyncio"),
+    "uvloop": dial_as_client("asyncio", use_uvloop=True),
+    "trio": dial_as_client("trio"),
+    "subworker": dial_as_subworker,
+}
+
+
+@pytest.fixture(params=DIALLERS)
+def dial(request: pytest.FixtureRequest) -> Dial:
+    return DIALLERS[request.param]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("certificates")
+
+
+@pytest.fixture(scope="module")
+def authority(folder: Path) -> Authority:
+    return Authority(folder)
+
+
+@pytest.fixture(scope="module")
+def stranger(folder: Path) -> Authority:
+    return Authority(folder, "stranger")
+
+
+def with_tls(files: CertificateFiles, *, mutual: bool = False) -> ControlPlaneSettings:
+    return replace(
+        SETTINGS,
+        tls_cert=files.certificate,
+        tls_key=files.key,
+        tls_ca=files.authorities if mutual else None,
+    )
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[Address]:
+    with plane_in_a_thread(SETTINGS) as plane:
+        yield parse_address(plane.addresses[0])
+
+
+@pytest.fixture(scope="module")
+def secured(authority: Authority) -> Iterator[Address]:
+    with plane_in_a_thread(with_tls(authority.issue(HOST))) as plane:
+        yield parse_address(plane.addresses[0])
+
+
+@pytest.fixture(scope="module")
+def mutual(authority: Authority) -> Iterator[Address]:
+    """It asks for certificates, and knows one of them as everything that there is to be."""
+    known = Identity("by-certificate", "*", frozenset({Role.ADMIN}))
+    issued = (IssuedToken(None, known, certificate="app.example"),)
+    files = authority.issue(HOST, stem="mutual")
+    settings = replace(with_tls(files, mutual=True), issued_tokens=issued)
+    with plane_in_a_thread(settings) as plane:
+        yield parse_address(plane.addresses[0])
+
+
+def refusal(dial: Dial, address: Address, tls: ssl.SSLContext | None, token: str = TOKEN) -> str:
+    """Why it is refused, as whoever has to change something; one sentence or two."""
+    with pytest.raises(FastWorkerError) as caught:
+        dial(address, tls, token)
+    return f"{type(caught.value).__name__}: {caught.value}"
+
+
+def test_a_listener_with_the_right_certificate_is_talked_to(
+    dial: Dial, secured: Address, authority: Authority
+) -> None:
+    assert secured.tls
+    dial(secured, authority.trusting(), TOKEN)
+
+
+def test_d46_wrong_authority(dial: Dial, secured: Address, stranger: Authority) -> None:
+    said = refusal(dial, secured, stranger.trusting())
+    assert said.startswith("AuthenticationFailed: ")
+    assert "--tls-ca" in said and str(secured) in said
+
+
+def test_d46_the_systems_authorities_do_not_know_a_private_one(
+    dial: Dial, secured: Address
+) -> None:
+    assert "--tls-ca" in refusal(dial, secured, None)
+
+
+def test_d46_expired(dial: Dial, authority: Authority) -> None:
+    files = authority.issue(HOST, stem="old", valid=False)
+    with plane_in_a_thread(with_tls(files)) as plane:
+        said = refusal(dial, parse_address(plane.addresses[0]), authority.trusting())
+    assert said.startswith("AuthenticationFailed: ")
+    assert "has expired; renew" in said
+
+
+def test_d46_wrong_name(dial: Dial, authority: Authority) -> None:
+    files = authority.issue("queue.example", stem="named")
+    with plane_in_a_thread(with_tls(files)) as plane:
+        said = refusal(dial, parse_address(plane.addresses[0]), authority.trusting())
+    assert said.startswith("AuthenticationFailed: ")
+    assert "is for another name" in said
+
+
+def test_d46_no_certificate_where_one_is_asked_for(
+    dial: Dial, mutual: Address, authority: Authority
+) -> None:
+    said = refusal(dial, mutual, authority.trusting())
+    assert said.startswith("AuthenticationFailed: ")
+    assert "shows a certificate" in said and "--tls-cert" in said
+
+
+def test_d46_a_certificate_of_another_authority(
+    dial: Dial, mutual: Address, authority: Authority, stranger: Authority
+) -> None:
+    files = replace(stranger.issue("app.example", stem="forged"), authorities=authority.file)
+    said = refusal(dial, mutual, dialler_context(files))
+    assert said.startswith("AuthenticationFailed: ")
+    assert "--tls-ca of the control plane" in said
+
+
+def test_d46_a_certificate_that_has_expired(
+    dial: Dial, mutual: Address, authority: Authority
+) -> None:
+    files = authority.issue("app.example", stem="late", valid=False)
+    assert "(--tls-cert) has expired" in refusal(dial, mutual, dialler_context(files))
+
+
+def test_d46_tls_1_0(dial: Dial, secured: Address, authority: Authority) -> None:
+    old = authority.trusting()
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning):
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1
+    said = refusal(dial, secured, old)
+    assert said.startswith("ControlPlaneUnavailable: ")
+    assert "TLS 1.2" in said
+
+
+def test_tls_to_a_plain_port(dial: Dial, plain: Address, authority: Authority) -> None:
+    said = refusal(dial, replace(plain, tls=True), authority.trusting())
+    assert said.startswith("ControlPlaneUnavailable: ")
+    assert "tcp://" in said and "does not speak TLS" in said
+
+
+def test_plain_to_a_tls_port(dial: Dial, secured: Address) -> None:
+    said = refusal(dial, replace(secured, tls=False), None)
+    assert said.startswith("ControlPlaneUnavailable: ")
+    assert "wss://" in said and "speaks TLS" in said
+
+
+def test_a_token_is_good_inside_mutual_tls(
+    dial: Dial, mutual: Address, authority: Authority
+) -> None:
+    files = authority.issue("nobody.example", stem="nobody")
+    dial(mutual, dialler_context(files), TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("names", "common_name"),
+    [(("app.example",), None), (("other.example", "app.example"), None), ((), "app.example")],
+)
+def test_a_known_certificate_needs_no_token(
+    dial: Dial,
+    mutual: Address,
+    authority: Authority,
+    names: tuple[str, ...],
+    common_name: str | None,
+) -> None:
+    files = authority.issue(*names, stem="app", common_name=common_name)
+    dial(mutual, dialler_context(files), CERTIFICATE_TOKEN)
+
+
+def test_a_common_name_does_not_count_beside_other_names(
+    mutual: Address, authority: Authority
+) -> None:
+    files = authority.issue("other.example", stem="both", common_name="app.example")
+    said = refusal(dial_as_subworker, mutual, dialler_context(files), CERTIFICATE_TOKEN)
+    assert said.startswith("AuthenticationFailed: ")
+    assert "fastworker token create --certificate" in said
+
+
+def test_a_certificate_that_nobody_made_known_needs_a_token(
+    dial: Dial, mutual: Address, authority: Authority
+) -> None:
+    files = authority.issue("nobody.example", stem="nobody")
+    said = refusal(dial, mutual, dialler_context(files), CERTIFICATE_TOKEN)
+    assert said.startswith("AuthenticationFailed: ")
+    assert "fastworker token create --certificate" in said
+
+
+def test_what_stands_for_a_certificate_is_worth_nothing_without_one(
+    dial: Dial, secured: Address, plain: Address, authority: Authority
+) -> None:
+    for address in (secured, plain):
+        tls = authority.trusting() if address.tls else None
+        said = refusal(dial, address, tls, CERTIFICATE_TOKEN)
+        assert said.startswith("AuthenticationFailed: ")
+
+
+def test_a_context_that_checks_no_names_is_refused() -> None:
+    careless = ssl.create_default_context()
+    careless.check_hostname = False
+    with pytest.raises(InvalidOption, match="its name"):
+        Client(control_plane_address="wss://queue.example:443", token=TOKEN, tls=careless)
+
+
+def test_a_replaced_certificate_is_used_without_a_restart(
+    folder: Path, authority: Authority
+) -> None:
+    files = authority.issue(HOST, stem="turning", valid=False)
+    with plane_in_a_thread(with_tls(files)) as plane:
+        address = parse_address(plane.addresses[0])
+        assert "has expired" in refusal(dial_as_subworker, address, authority.trusting())
+        authority.issue(HOST, stem="turning")
+        dial_as_subworker(address, authority.trusting(), TOKEN)
+
+
+def test_a_half_replaced_certificate_leaves_the_old_one_in_force(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = authority.issue(HOST, stem="half")
+    assert files.key is not None
+    contexts = Contexts(files, listener_context)
+    first = contexts.current()
+    whole = files.key.read_bytes()
+    files.key.write_bytes(whole[:100])
+    assert contexts.current() is first
+    assert contexts.current() is first
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    files.key.write_bytes(whole)
+    assert contexts.current() is not first
+
+
+@pytest.mark.parametrize("content", [b"", b"no certificate\n"])
+def test_files_that_cannot_be_used_are_named(tmp_path: Path, content: bytes) -> None:
+    cert, key, ca = tmp_path / "c.pem", tmp_path / "k.pem", tmp_path / "a.pem"
+    for path in (cert, key, ca):
+        path.write_bytes(content)
+    with pytest.raises(InvalidOption, match=r"c\.pem and --tls-key .*PEM"):
+        listener_context(CertificateFiles(cert, key))
+    with pytest.raises(InvalidOption, match=r"--tls-ca .*a\.pem .*PEM"):
+        dialler_context(CertificateFiles(None, None, ca))
+
+
+def test_a_listener_never_goes_below_tls_1_2(authority: Authority) -> None:
+    assert listener_context(authority.issue(HOST)).minimum_version is ssl.TLSVersion.TLSv1_2
+    assert dialler_context(CertificateFiles()).minimum_version is ssl.TLSVersion.TLSv1_2
