@@ -30,6 +30,8 @@ HAND_OUT_SECONDS: Final = 5.0
 SLOW_READER_BYTES: Final = 32 * 1024 * 1024
 """What one client that does not read may cost."""
 MEGABYTE: Final = 1024 * 1024
+LOG_BYTES: Final = 256 * 1024 * 1024
+"""Of the write-ahead log, however long somebody reads."""
 OVERTAKEN: Final = 16 + 6
 """Less urgent jobs that may still start: one hand-over, and the threads of the only runner."""
 
@@ -124,6 +126,44 @@ def _latencies(site: FaultSite, count: int) -> list[float]:
             site.probe(client, "in_loop").handle.wait(timeout=WAIT_SECONDS)
             took.append(time.monotonic() - begun)
     return took
+
+
+def test_c22_lists_read_without_end(site: FaultSite, rounds: Rounds) -> None:
+    """Readers turn the pages of a long list, slowly and fast, while jobs are run."""
+    seconds = rounds.of("C22 seconds of reading", ci=3, full=600)
+    site.start_all("one", applications=0)
+    with site.client() as client:
+        client.submit_many("held", [()] * 5_000)
+    quiet = _latencies(site, 30)
+    ended = threading.Event()
+    pages: list[int] = []
+    readers = [
+        threading.Thread(target=_turn_pages, args=(site, ended, pages, pause))
+        for pause in (0.0, 0.5)
+    ]
+    for reader in readers:
+        reader.start()
+    until, busy, largest = time.monotonic() + seconds, list[float](), 0
+    while time.monotonic() < until:
+        busy += _latencies(site, 30)
+        largest = max(largest, (site.store / f"{DATABASE}-wal").stat().st_size)
+    ended.set()
+    for reader in readers:
+        reader.join()
+    REPORT.figures.append(
+        f"C22 {len(pages)} pages read: write-ahead log at most {largest / MEGABYTE:.0f} MB;"
+        f" jobs before {spread(quiet)}; meanwhile {spread(busy)}"
+    )
+    assert len(pages) > 2 * seconds
+    assert largest <= LOG_BYTES
+    site.check()
+
+
+def _turn_pages(site: FaultSite, ended: threading.Event, pages: list[int], pause: float) -> None:
+    with site.client() as client:
+        while not ended.is_set():
+            pages.append(len(client.jobs(limit=1000)))
+            ended.wait(pause)
 
 
 def test_c29_two_subworkers_under_one_name(sites: NewSite, rounds: Rounds) -> None:
