@@ -31,11 +31,12 @@ from fastworker.core.facts import (
     WatchRequest,
     Withdrawals,
 )
-from fastworker.core.handout import capable_sessions, free_alone, hand_out
+from fastworker.core.handout import hand_out
 from fastworker.core.lanes import Lane
 from fastworker.core.memory import MAX_QUEUED_BYTES, MAX_QUEUED_JOBS, Draft, Memory
 from fastworker.core.questions import Known, Questions, RefillQuestion, Snapshot
 from fastworker.core.records import DEFAULT_TENANT, JobRow, Now, PauseRow, Saves, TaskStatus
+from fastworker.core.targets import capable_sessions, free_alone
 from fastworker.core.tenants import Tenants
 
 LONGEST_NAP_PARTS: Final = 6
@@ -93,7 +94,7 @@ class Dispatcher:
 
     def next_wakeup(self) -> tuple[float, float | None]:
         """When to take a turn without any fact: (monotonic, wall or None)."""
-        if any(self._wants_refill(lane) for lane in self.memory.lanes.values()):
+        if any(self._wants_refill(lane) for lane in self.memory.stored_lanes.values()):
             # A free subworker waits for jobs that only the store holds.
             return self._last_turn, self.memory.next_due_at
         nap = self._last_turn + self.lease_seconds / LONGEST_NAP_PARTS
@@ -120,7 +121,7 @@ class Dispatcher:
                     self._ask(asked, fact.ids)
                 case _:
                     pass
-        for lane in self.memory.lanes.values():
+        for lane in self.memory.stored_lanes.values():
             if self._wants_refill(lane):
                 question = RefillQuestion(lane.number, lane.window_end, lane.refill_limit())
                 asked.refills.append(question)
@@ -133,7 +134,7 @@ class Dispatcher:
         return (
             lane.refill_limit() > 0
             and not self._is_paused(lane)
-            and bool(capable_sessions(self.memory, lane))
+            and bool(capable_sessions(self.memory, lane.key))
         )
 
     def _is_paused(self, lane: Lane) -> bool:
@@ -282,7 +283,7 @@ class Dispatcher:
         )
 
     def _quarantine_is_full(self, job: JobRow) -> bool:
-        return free_alone(self.memory, self.memory.lanes_by_number[job.lane]) is None
+        return free_alone(self.memory, self.memory.lanes_by_number[job.lane].key) is None
 
     def has_unserved_jobs(self, tasks: Container[str] | None = None) -> bool:
         """Whether a job is ready that no connected subworker (the local one apart) can run.
@@ -294,8 +295,8 @@ class Dispatcher:
             lane.depth > 0
             and not self._is_paused(lane)
             and (tasks is None or lane.key.task in tasks)
-            and all(session.local for session in capable_sessions(self.memory, lane))
-            for lane in self.memory.lanes.values()
+            and all(session.local for session in capable_sessions(self.memory, lane.key))
+            for lane in self.memory.waiting
         )
 
 

@@ -7,6 +7,7 @@ from fastworker.core.commands import AnnounceEnded, Command
 from fastworker.core.memory import Draft
 from fastworker.core.records import CallbackRow, Failure, FinishRow, JobRow, Now, TaskStatus
 
+_QUEUED = TaskStatus.QUEUED
 _KEEPS_ARGUMENTS = frozenset({TaskStatus.FAILURE, TaskStatus.DEAD})
 
 
@@ -39,6 +40,9 @@ def end_job(
         job.lane,
     )
     options = job.options
+    if job.status is _QUEUED:
+        # So that the turn clears its lane of it, if it is in front.
+        draft.lane_of(job)
     draft.finish(job, row if options.keep_result else row._replace(value=None))
     announce(draft.commands, row)
     if families.belongs(options):

@@ -1,158 +1,117 @@
-"""Which job goes to which subworker. Strict priority; in order of position within one.
+"""Which job goes to which subworker: strict priority, then fair between tenants, then in order.
 
-Priorities are served one after another; among the lanes of one priority the job that has waited
-longest (smallest position) goes first; it goes to the least loaded subworker that can run it.
+Priorities are served one after another. At each, the tenants that wait take turns (`core.shares`);
+one that cannot be served now lets the others pass. Of a tenant, the job of all its lanes that has
+waited longest (smallest position) goes first. It goes to the least loaded subworker that can run
+it (`core.targets`).
 
 A job under suspicion of having ended a runner goes alone: each subworker runs one at a time, in a
 runner of its own, beside all others. It needs no free slot, and nobody waits behind it.
+
+A turn looks at nothing but the lanes it has to do with, and the tenants that wait.
 """
 
 from __future__ import annotations
 
 import heapq
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
 from fastworker.core.commands import AssignJobs
 from fastworker.core.endings import end_job
 from fastworker.core.lanes import Lane, LaneDraft
-from fastworker.core.memory import Draft, Memory, without_payload
+from fastworker.core.memory import Draft, without_payload
 from fastworker.core.records import JobRow, Now, TaskPriority, TaskStatus
 from fastworker.core.sessions import Session
+from fastworker.core.shares import ShareDraft
+from fastworker.core.targets import Choices, Rooms, free_alone
 
 _RUNNING = TaskStatus.RUNNING
 
-SUSPECTS_AHEAD: Final = 100
-"""Suspects that a subworker holds; it runs one at a time, but one that waits for another lets it
-pass. With one at a time handed out, a suspect that waits for a suspect would wait for ever."""
-
-
-def capable_sessions(memory: Memory, lane: Lane) -> list[Session]:
-    """Connected subworkers that can run a lane's jobs; the local one only if it is the only one."""
-    key = lane.key
-    able = [
-        session
-        for session in memory.sessions.values()
-        if session.can_run(key.tenant, key.task, key.queue)
-    ]
-    remote = [session for session in able if not session.local]
-    return remote or able
-
-
-@dataclass(slots=True, eq=False)
-class _Target:
-    """A pool of a subworker, and how many more jobs of one priority it may be sent."""
-
-    session: Session
-    pool: int
-    slots: int
-    room: int
-
-
-class _Targets:
-    """The subworkers that can take a lane's jobs, least loaded first.
-
-    Args:
-        shared: the targets of this priority so far; lanes that share a pool share its room.
-    """
-
-    def __init__(
-        self,
-        sessions: list[Session],
-        task: str,
-        priority: int,
-        shared: dict[tuple[bytes, int], _Target],
-    ) -> None:
-        self._priority = priority
-        self._heap: list[tuple[float, int, _Target]] = []
-        for number, session in enumerate(sessions):
-            pool = session.tasks[task]
-            target = shared.get((session.incarnation, pool))
-            if target is None:
-                room = session.room(pool, priority)
-                target = _Target(session, pool, max(1, session.pools[pool]), room)
-                shared[session.incarnation, pool] = target
-            if target.room > 0:
-                self._heap.append((session.load(pool), number, target))
-        heapq.heapify(self._heap)
-
-    def choose(self, job: JobRow) -> tuple[Session, int] | None:
-        """The subworker for one job and the pool it will run in; None if none has room."""
-        if job.options.on_lost == "fail":
-            return self._choose_unprefetched()
-        while self._heap:
-            load, number, target = self._heap[0]
-            if target.room > 0:
-                target.room -= 1
-                if len(self._heap) > 1:
-                    entry = (load + 1 / target.slots, number, target)
-                    heapq.heapreplace(self._heap, entry)
-                return target.session, target.pool
-            heapq.heappop(self._heap)
-        return None
-
-    def _choose_unprefetched(self) -> tuple[Session, int] | None:
-        """For a job that must never wait at a subworker: one with a slot that is free now."""
-        for _, _, target in sorted(self._heap, key=lambda entry: entry[:2]):
-            room = target.session.room(target.pool, self._priority, for_prefetch=False)
-            if room > 0 and target.room > 0:
-                target.room -= 1
-                return target.session, target.pool
-        return None
+_ALL: Final = sys.maxsize
+"""As many jobs as there is room for."""
 
 
 def hand_out(draft: Draft, now: Now) -> None:
     """Lease ready jobs to free slots and stage their assignments."""
-    by_priority: dict[int, list[Lane]] = {}
-    paused = draft.memory.paused or draft.pauses
-    for lane in draft.all_lanes():
-        if paused and draft.is_paused(lane.key):
-            continue
-        by_priority.setdefault(lane.key.priority, []).append(lane)
-    for priority in sorted(by_priority, reverse=True):
-        _hand_out_priority(draft, by_priority[priority], priority, now)
+    waiting, suspects = draft.memory.waiting, draft.memory.suspects
+    for view in list(draft.lane_drafts.values()):
+        _next_ready(draft, view, now)
+        waiting.put(view.lane)
+        if view.parked:
+            suspects.put(view.lane)
+    reserved: set[tuple[bytes, int]] = set()
+    for priority in sorted(waiting.by_priority, reverse=True):
+        hand = _Hand(draft, priority, now)
+        rooms = Rooms(draft.memory, priority, reserved)
+        tenants = waiting.at(priority)
+        open_line = partial(_Line, hand, rooms)
+        _take_turns(hand, draft.shares(priority), tenants, open_line, rooms.is_anywhere)
+        if alone := suspects.at(priority):
+            shares = draft.shares(priority, alone=True)
+            _take_turns(hand, shares, alone, partial(_SuspectLine, hand), _always)
+        draft.commands.extend(hand.batches.values())
 
 
-def _hand_out_priority(draft: Draft, lanes: list[Lane], priority: int, now: Now) -> None:
-    heads: list[tuple[int, int, LaneDraft, _Targets, JobRow]] = []
-    shared: dict[tuple[bytes, int], _Target] = {}
-    for lane in lanes:
-        view = draft.lane_draft(lane)
-        head = _next_ready(draft, view, now)
-        if head is None:
-            continue
-        sessions = capable_sessions(draft.memory, lane)
-        if sessions:
-            targets = _Targets(sessions, lane.key.task, priority, shared)
-            heads.append((head.position or 0, lane.number, view, targets, head))
-    heapq.heapify(heads)
-    batches: dict[bytes, AssignJobs] = {}
-    while heads:
-        _, number, view, targets, job = heads[0]
-        choice = targets.choose(job)
-        if choice is None:
-            heapq.heappop(heads)
-            continue
-        view.pop(job)
-        _lease(draft, job, *choice, priority, batches)
-        head = _next_ready(draft, view, now)
-        if head is None:
-            heapq.heappop(heads)
+class _HandsOut(Protocol):
+    """What one tenant has waiting at one priority."""
+
+    def hand_out(self, limit: int) -> int:
+        """Hand out the next jobs, as many as there is room for; returns how many."""
+
+
+def _take_turns(
+    hand: _Hand,
+    shares: ShareDraft,
+    tenants: Mapping[str, Mapping[int, Lane]],
+    open_line: Callable[[Mapping[int, Lane]], _HandsOut],
+    is_room: Callable[[], bool],
+) -> None:
+    """Let the tenants hand out one job each in turn, until nobody can.
+
+    Args:
+        tenants: the lanes of each.
+        open_line: called when the first turn of a tenant has come: most never do.
+        is_room: whether it is worth while to ask the next tenant after one had to pass.
+    """
+    if len(tenants) > 1 and not is_room():
+        return
+    turns = [(*shares.turn_of(tenant), number, tenant) for number, tenant in enumerate(tenants)]
+    heapq.heapify(turns)
+    opened: dict[str, tuple[_HandsOut, int]] = {}
+    while turns:
+        _, _, number, tenant = turns[0]
+        if tenant not in opened:
+            weight = hand.draft.memory.tenants.limits(tenant).weight
+            opened[tenant] = open_line(tenants[tenant]), weight
+        line, weight = opened[tenant]
+        is_last = len(turns) == 1
+        handed = line.hand_out(_ALL if is_last else 1)
+        if handed:
+            following = shares.charge(tenant, handed, weight)
+        if is_last:
+            return
+        if handed:
+            heapq.heapreplace(turns, (*following, number, tenant))
         else:
-            heapq.heapreplace(heads, (head.position or 0, number, view, targets, head))
-    _hand_out_alone(draft, lanes, priority, now, batches)
-    draft.commands.extend(batches.values())
+            heapq.heappop(turns)
+            if not is_room():
+                return
+
+
+def _always() -> bool:
+    return True
 
 
 def _next_ready(draft: Draft, view: LaneDraft, now: Now) -> JobRow | None:
-    """The job in front of a lane, leaving out what has ended or must run alone."""
+    """The job in front of a lane, leaving out what has ended."""
     while (entry := view.peek()) is not None:
-        waits = _still_waits(draft, entry, now)
-        if waits and not entry.deaths:
+        if _still_waits(draft, entry, now):
             return entry
         view.pop(entry)
-        if waits:
-            view.park(entry)
     return None
 
 
@@ -166,78 +125,149 @@ def _still_waits(draft: Draft, entry: JobRow, now: Now) -> bool:
     return True
 
 
-def _hand_out_alone(
-    draft: Draft, lanes: list[Lane], priority: int, now: Now, batches: dict[bytes, AssignJobs]
-) -> None:
-    """Lease parked jobs of one priority to the subworkers that have the fewest of their kind."""
-    heads: list[tuple[int, int, LaneDraft]] = []
-    for lane in lanes:
-        view = draft.lane_draft(lane)
-        if view.parked:
-            heads.append((view.parked[0][0], lane.number, view))
-    heapq.heapify(heads)
-    while heads:
-        _, number, view = heads[0]
-        job = view.parked[0][2]
-        if not _still_waits(draft, job, now):
-            view.unpark()
-        elif (free := free_alone(draft.memory, view.lane)) is not None:
-            view.unpark()
-            _lease(draft, job, free, free.tasks[view.lane.key.task], priority, batches)
-        else:
-            heapq.heappop(heads)
-            continue
-        if view.parked:
-            heapq.heapreplace(heads, (view.parked[0][0], number, view))
-        else:
-            heapq.heappop(heads)
+class _Hand:
+    """Leases jobs of one priority; gathers them by subworker."""
+
+    def __init__(self, draft: Draft, priority: int, now: Now) -> None:
+        self.draft = draft
+        self.priority = priority
+        self.now = now
+        self.batches: dict[bytes, AssignJobs] = {}
+
+    def lease(self, job: JobRow, session: Session, pool: int) -> None:
+        """Give a job to a subworker."""
+        draft = self.draft
+        leased = JobRow(
+            job.key,
+            job.id,
+            job.lane,
+            _RUNNING,
+            None,
+            job.ready_at,
+            job.expires_at,
+            None,
+            job.submitted_at,
+            draft.new_token(),
+            session.incarnation,
+            job.attempts + 1,
+            job.deaths,
+            None,
+            job.failures,
+            job.first_started_at,
+            job.options,
+            job.payload,
+        )
+        kept = without_payload(leased) if leased.payload is not None else leased
+        draft.move(job, kept, keep=True)
+        draft.hold(session, job.id, pool, self.priority, job.deaths > 0)
+        batch = self.batches.get(session.incarnation)
+        if batch is None:
+            urgent = self.priority > TaskPriority.NORMAL
+            batch = self.batches[session.incarnation] = AssignJobs(session.incarnation, [], urgent)
+        batch.jobs.append((leased, pool))
 
 
-def free_alone(memory: Memory, lane: Lane) -> Session | None:
-    """The least loaded subworker that can run a job of this lane alone now."""
-    task = lane.key.task
-    free = [
-        session
-        for session in capable_sessions(memory, lane)
-        if session.alone < SUSPECTS_AHEAD and session.pools[session.tasks[task]] > 0
-    ]
-    return min(
-        free, key=lambda session: (session.alone, session.load(session.tasks[task])), default=None
-    )
+@dataclass(slots=True, eq=False)
+class _Front:
+    """A lane that a turn has looked into: its first job, and where that may go."""
+
+    view: LaneDraft
+    choices: Choices
+    job: JobRow
 
 
-def _lease(
-    draft: Draft,
-    job: JobRow,
-    session: Session,
-    pool: int,
-    priority: int,
-    batches: dict[bytes, AssignJobs],
-) -> None:
-    leased = JobRow(
-        job.key,
-        job.id,
-        job.lane,
-        _RUNNING,
-        None,
-        job.ready_at,
-        job.expires_at,
-        None,
-        job.submitted_at,
-        draft.new_token(),
-        session.incarnation,
-        job.attempts + 1,
-        job.deaths,
-        None,
-        job.failures,
-        job.first_started_at,
-        job.options,
-        job.payload,
-    )
-    draft.move(job, without_payload(leased) if leased.payload is not None else leased, keep=True)
-    draft.hold(session, job.id, pool, priority, job.deaths > 0)
-    batch = batches.get(session.incarnation)
-    if batch is None:
-        urgent = priority > TaskPriority.NORMAL
-        batch = batches[session.incarnation] = AssignJobs(session.incarnation, [], urgent)
-    batch.jobs.append((leased, pool))
+class _Line:
+    """The lanes of one tenant at one priority: the job that has waited longest is next."""
+
+    def __init__(self, hand: _Hand, rooms: Rooms, lanes: Mapping[int, Lane]) -> None:
+        self._hand = hand
+        self._rooms = rooms
+        self._fronts: dict[int, _Front] = {}
+        self._heads: list[tuple[int, int, Lane]] = []
+        draft = hand.draft
+        pauses = draft.memory.paused or draft.pauses
+        for number, lane in lanes.items():
+            view = draft.lane_drafts.get(number)
+            front = lane.front if view is None else view.front
+            if front is not None and not (pauses and draft.is_paused(lane.key)):
+                self._heads.append((front, number, lane))
+        heapq.heapify(self._heads)
+
+    def hand_out(self, limit: int) -> int:
+        """Hand out the next jobs, as many as there is room for; returns how many."""
+        hand, heads, fronts = self._hand, self._heads, self._fronts
+        draft, now = hand.draft, hand.now
+        handed = 0
+        while heads and handed < limit:
+            position, number, lane = heads[0]
+            front = fronts.get(number)
+            if front is None:
+                front = self._look_into(lane)
+                if front is None:
+                    heapq.heappop(heads)
+                    continue
+                fronts[number] = front
+                if front.job.position != position:
+                    heapq.heapreplace(heads, (front.job.position or 0, number, lane))
+                    continue
+            target = front.choices.choose(front.job)
+            if target is None:
+                heapq.heappop(heads)
+                continue
+            front.view.pop(front.job)
+            hand.lease(front.job, target.session, target.pool)
+            handed += 1
+            following = _next_ready(draft, front.view, now)
+            if following is None:
+                heapq.heappop(heads)
+            else:
+                front.job = following
+                heapq.heapreplace(heads, (following.position or 0, number, lane))
+        return handed
+
+    def _look_into(self, lane: Lane) -> _Front | None:
+        """The first job of a lane, if it has any, and somebody has room for it."""
+        choices = self._rooms.choices(lane.key)
+        if choices is None or not choices.has_room():
+            return None
+        hand = self._hand
+        view = hand.draft.lane_draft(lane)
+        job = _next_ready(hand.draft, view, hand.now)
+        return None if job is None else _Front(view, choices, job)
+
+
+class _SuspectLine:
+    """Jobs of one tenant and priority that run alone: each goes where the fewest of them are."""
+
+    def __init__(self, hand: _Hand, lanes: Mapping[int, Lane]) -> None:
+        self._hand = hand
+        self._heads: list[tuple[int, int, LaneDraft]] = []
+        draft = hand.draft
+        pauses = draft.memory.paused or draft.pauses
+        for number, lane in lanes.items():
+            view = draft.lane_draft(lane)
+            if view.parked and not (pauses and draft.is_paused(lane.key)):
+                self._heads.append((view.parked[0][0], number, view))
+        heapq.heapify(self._heads)
+
+    def hand_out(self, limit: int) -> int:
+        """Hand out the next jobs, as many as there is room for; returns how many."""
+        hand, heads = self._hand, self._heads
+        handed = 0
+        while heads and handed < limit:
+            _, number, view = heads[0]
+            job = view.parked[0][2]
+            if not _still_waits(hand.draft, job, hand.now):
+                view.unpark()
+            elif (free := free_alone(hand.draft.memory, view.lane.key)) is not None:
+                view.unpark()
+                hand.lease(job, free, free.tasks[view.lane.key.task])
+                handed += 1
+            else:
+                heapq.heappop(heads)
+                continue
+            if view.parked:
+                heapq.heapreplace(heads, (view.parked[0][0], number, view))
+            else:
+                heapq.heappop(heads)
+        return handed

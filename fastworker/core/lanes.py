@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Iterator
 from typing import Final
 
 from fastworker.core.records import JobRow, LaneKey
@@ -31,11 +32,18 @@ class Lane:
         self.returned: list[tuple[int, int, JobRow]] = []
         """Heap of jobs that came back, by position; all within the window."""
         self.parked: list[tuple[int, int, JobRow]] = []
-        """Heap of jobs that must run alone, taken out of the line so that nobody waits behind
-        them."""
+        """Heap of jobs that must run alone, beside the line so that nobody waits behind them."""
         self.stored = stored
         """Ready jobs beyond the window, in the store only."""
         self.window_end = -1
+
+    @property
+    def front(self) -> int | None:
+        """Position of the entry in front, if memory has one; it may have ended meanwhile."""
+        first = self.ready[0].position if self.ready else None
+        if self.returned and (first is None or self.returned[0][0] < first):
+            return self.returned[0][0]
+        return first
 
     @property
     def depth(self) -> int:
@@ -47,6 +55,45 @@ class Lane:
         if self.stored <= 0 or len(self.ready) >= REFILL_BELOW:
             return 0
         return WINDOW_JOBS - len(self.ready)
+
+
+class LaneIndex:
+    """Some of the lanes, by priority and tenant, so that no turn goes over all of them.
+
+    A lane that has nothing may be among them until it is looked at.
+    """
+
+    __slots__ = ("by_priority",)
+
+    def __init__(self) -> None:
+        self.by_priority: dict[int, dict[str, dict[int, Lane]]] = {}
+        """Of each tenant by number. Tenants in the order in which they began to wait."""
+
+    def put(self, lane: Lane) -> None:
+        """Add a lane; one that is there keeps its place."""
+        key = lane.key
+        tenants = self.by_priority.setdefault(key.priority, {})
+        tenants.setdefault(key.tenant, {})[lane.number] = lane
+
+    def remove(self, lane: Lane) -> None:
+        """Take a lane out, if it is there."""
+        priority, tenant = lane.key.priority, lane.key.tenant
+        tenants = self.by_priority.get(priority)
+        lanes = None if tenants is None else tenants.get(tenant)
+        if tenants is None or lanes is None or lanes.pop(lane.number, None) is None or lanes:
+            return
+        del tenants[tenant]
+        if not tenants:
+            del self.by_priority[priority]
+
+    def at(self, priority: int) -> dict[str, dict[int, Lane]]:
+        """Those of one priority."""
+        return self.by_priority.get(priority, {})
+
+    def __iter__(self) -> Iterator[Lane]:
+        for tenants in self.by_priority.values():
+            for lanes in tenants.values():
+                yield from lanes.values()
 
 
 class LaneDraft:
@@ -69,10 +116,19 @@ class LaneDraft:
         waiting = len(self.lane.ready) + len(self.fresh) - self.taken
         return self.stored <= 0 and waiting < WINDOW_JOBS
 
+    @property
+    def front(self) -> int | None:
+        """As of the lane."""
+        entry = self.peek()
+        return None if entry is None else entry.position
+
     def add(self, job: JobRow) -> None:
         """Put a new ready job at the end of the window."""
         assert job.position is not None
-        self.fresh.append(job)
+        if job.deaths:
+            self.park(job)
+        else:
+            self.fresh.append(job)
         self.window_end = job.position
 
     def leave_in_store(self) -> None:
@@ -83,7 +139,10 @@ class LaneDraft:
         """Take the store's answer; the jobs that are now in the window."""
         accepted = [job for job in jobs if (job.position or 0) > self.window_end]
         if accepted:
-            self.fresh.extend(accepted)
+            self.fresh.extend(job for job in accepted if not job.deaths)
+            for job in accepted:
+                if job.deaths:
+                    self.park(job)
             self.window_end = accepted[-1].position or 0
         self.stored = max(0, self.stored - len(accepted)) if len(jobs) == asked else 0
         return accepted
@@ -94,9 +153,12 @@ class LaneDraft:
         if job.position > self.window_end and (self.stored > 0):
             self.stored += 1
             return False
-        if self.returned is None:
-            self.returned = list(self.lane.returned)
-        heapq.heappush(self.returned, (job.position, job.token, job))
+        if job.deaths:
+            self.park(job)
+        else:
+            if self.returned is None:
+                self.returned = list(self.lane.returned)
+            heapq.heappush(self.returned, (job.position, job.token, job))
         self.window_end = max(self.window_end, job.position)
         return True
 
@@ -135,7 +197,7 @@ class LaneDraft:
         return self.lane.parked if self._parked is None else self._parked
 
     def park(self, job: JobRow) -> None:
-        """Put aside a job that must run alone, which `pop` has taken out of the line."""
+        """Put aside a job that must run alone: nobody waits behind it."""
         if self._parked is None:
             self._parked = list(self.lane.parked)
         heapq.heappush(self._parked, (job.position or 0, job.token, job))

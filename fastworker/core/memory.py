@@ -14,7 +14,7 @@ from typing import Final
 from fastworker.core.commands import CancelChildren, Command, SettleCancel
 from fastworker.core.facts import CancelRequest
 from fastworker.core.ids import id_text
-from fastworker.core.lanes import Lane, LaneDraft
+from fastworker.core.lanes import Lane, LaneDraft, LaneIndex
 from fastworker.core.questions import Snapshot
 from fastworker.core.records import (
     FinishRow,
@@ -25,6 +25,7 @@ from fastworker.core.records import (
     Saves,
 )
 from fastworker.core.sessions import Session
+from fastworker.core.shares import ShareDraft, Shares
 from fastworker.core.states import MOVES, check_move
 from fastworker.core.tenants import Tenants
 
@@ -89,6 +90,16 @@ class Memory:
     def __init__(self, snapshot: Snapshot) -> None:
         self.lanes: dict[LaneKey, Lane] = {}
         self.lanes_by_number: dict[int, Lane] = {}
+        self.waiting = LaneIndex()
+        """Lanes in which jobs are ready."""
+        self.suspects = LaneIndex()
+        """Lanes with jobs that must run alone."""
+        self.stored_lanes: dict[int, Lane] = {}
+        """Lanes of which the store holds more than memory, by number."""
+        self.tenants = Tenants()
+        """Their shares and quotas."""
+        self.shares: dict[tuple[int, bool], Shares] = {}
+        """By priority, and whether it is for jobs that run alone."""
         self.jobs: dict[bytes, JobRow] = {}
         """Ready jobs of the windows, and all leased ones."""
         self.sessions: dict[bytes, Session] = {}
@@ -99,8 +110,6 @@ class Memory:
         self.payload_bytes = 0
         self.max_queued_jobs = MAX_QUEUED_JOBS
         self.max_queued_bytes = MAX_QUEUED_BYTES
-        self.tenants = Tenants()
-        """Their shares and quotas."""
         self.next_key = snapshot.key_ceiling + 1
         self.key_ceiling = snapshot.key_ceiling
         self.next_token = snapshot.token_ceiling + 1
@@ -120,10 +129,20 @@ class Memory:
     def add_lane(self, lane: Lane) -> None:
         self.lanes[lane.key] = lane
         self.lanes_by_number[lane.number] = lane
+        self.sort_lane(lane)
+
+    def sort_lane(self, lane: Lane) -> None:
+        """Put a lane where it now belongs, since what it has may have changed."""
+        (self.waiting.put if lane.depth else self.waiting.remove)(lane)
+        (self.suspects.put if lane.parked else self.suspects.remove)(lane)
+        if lane.stored:
+            self.stored_lanes[lane.number] = lane
+        else:
+            self.stored_lanes.pop(lane.number, None)
 
     def room(self) -> int:
-        """About how many more jobs may wait, as `Lane.depth` counts them; goes over all lanes."""
-        return self.max_queued_jobs - sum(lane.depth for lane in self.lanes.values())
+        """About how many more jobs may wait, as `Lane.depth` counts them."""
+        return self.max_queued_jobs - sum(lane.depth for lane in self.waiting)
 
 
 class Draft:
@@ -144,7 +163,9 @@ class Draft:
         self._jobs: dict[bytes, JobRow | None] = {}
         self.pauses: dict[tuple[str, str], bool] = {}
         """Queues paused (True) or resumed in this turn, by tenant and name."""
-        self._lane_drafts: dict[int, LaneDraft] = {}
+        self.lane_drafts: dict[int, LaneDraft] = {}
+        """By number: every lane this turn has to do with."""
+        self._share_drafts: dict[tuple[int, bool], ShareDraft] = {}
         self._new_lanes: dict[LaneKey, Lane] = {}
         self._credit: list[tuple[Session, bytes, tuple[int, int, bool] | None]] = []
         """Session, job, and what was counted before; None: the job was not."""
@@ -252,9 +273,9 @@ class Draft:
 
     def lane_draft(self, lane: Lane) -> LaneDraft:
         """This turn's view of a lane."""
-        draft = self._lane_drafts.get(lane.number)
+        draft = self.lane_drafts.get(lane.number)
         if draft is None:
-            draft = self._lane_drafts[lane.number] = LaneDraft(lane)
+            draft = self.lane_drafts[lane.number] = LaneDraft(lane)
         return draft
 
     def lane_of(self, job: JobRow) -> LaneDraft:
@@ -268,9 +289,18 @@ class Draft:
             lane = next(new for new in self._new_lanes.values() if new.number == number)
         return self.lane_draft(lane)
 
-    def all_lanes(self) -> list[Lane]:
-        """Every lane, new ones included."""
-        return [*self.memory.lanes.values(), *self._new_lanes.values()]
+    def shares(self, priority: int, *, alone: bool = False) -> ShareDraft:
+        """This turn's view of what tenants have had at one priority.
+
+        Args:
+            alone: of jobs that run alone.
+        """
+        name = priority, alone
+        draft = self._share_drafts.get(name)
+        if draft is None:
+            shares = self.memory.shares.setdefault(name, Shares())
+            draft = self._share_drafts[name] = ShareDraft(shares)
+        return draft
 
     # -- credit -----------------------------------------------------------------------------
 
@@ -306,8 +336,11 @@ class Draft:
         for lane in self._new_lanes.values():
             memory.add_lane(lane)
         memory.next_lane += len(self._new_lanes)
-        for lane_draft in self._lane_drafts.values():
+        for lane_draft in self.lane_drafts.values():
             lane_draft.apply()
+            memory.sort_lane(lane_draft.lane)
+        for (priority, _), share_draft in self._share_drafts.items():
+            share_draft.apply(memory.waiting.at(priority))
         self._apply_jobs()
         for row in self.finished.values():
             memory.recent.put(row)
@@ -348,6 +381,8 @@ class Draft:
 
     def drop(self) -> None:
         """The store does not have it: nothing happened."""
+        for lane_draft in self.lane_drafts.values():
+            self.memory.sort_lane(lane_draft.lane)
         for session, job_id, before in reversed(self._credit):
             if before is None:
                 session.release(job_id)

@@ -285,7 +285,7 @@ async def _say_goodbye(plane: Plane) -> None:
 def _say_started(plane: Plane) -> None:
     info = plane.store.info
     memory = plane.dispatcher.memory
-    waiting = sum(lane.depth for lane in memory.lanes.values())
+    waiting = sum(lane.depth for lane in memory.waiting)
     logger.info(
         "control plane %s listening on %s; store %s (%s, %s); durability %s; "
         "task modules %s; %d jobs waiting, %d running",

@@ -110,7 +110,7 @@ class Cluster:
     def _look(self, dispatcher: Dispatcher) -> None:
         self._turned.set()
         self._turned = trio.Event()
-        for lane in dispatcher.memory.lanes.values():
+        for lane in dispatcher.memory.waiting:
             task = lane.key.task
             if lane.depth and task not in self._tasks and task not in self._missing:
                 self._missing.add(task)

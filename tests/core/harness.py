@@ -12,6 +12,7 @@ from fastworker.core.facts import Fact, Handbacks, Outcomes, Registration, Retry
 from fastworker.core.questions import Known
 from fastworker.core.records import (
     DEFAULT_OPTIONS,
+    DEFAULT_TENANT,
     AttemptRow,
     Failure,
     JobOptions,
@@ -20,6 +21,7 @@ from fastworker.core.records import (
     TaskPriority,
     TaskStatus,
 )
+from fastworker.core.tenants import Tenants
 from fastworker.store.memory import MemoryStore
 
 C = TypeVar("C", bound=Command)
@@ -45,6 +47,7 @@ def submission(
     first_try: bool = True,
     watch: bool = False,
     atomic: bool = False,
+    tenant: str = DEFAULT_TENANT,
 ) -> Submission:
     """Jobs alike."""
     return Submission(
@@ -57,6 +60,7 @@ def submission(
         first_try=first_try,
         watch=watch,
         atomic=atomic,
+        tenant=tenant,
     )
 
 
@@ -121,16 +125,24 @@ def runner_death(session: bytes, jobs: Sequence[JobRow], *, started: int = 1) ->
 class Plane:
     """Takes turns; time stands still unless it is told to pass."""
 
-    def __init__(self, store: MemoryStore | None = None, now: Now | None = None) -> None:
+    def __init__(
+        self,
+        store: MemoryStore | None = None,
+        now: Now | None = None,
+        tenants: Tenants | None = None,
+    ) -> None:
         self.store = store or MemoryStore()
         self.now = now or Now(1000.0, 50.0)
         self.attempts: list[AttemptRow] = []
         """What was written of attempts that did not end their job."""
-        self.dispatcher = Dispatcher(self.store.load(), self.now, lease_seconds=LEASE)
+        self.tenants = tenants or Tenants()
+        self.dispatcher = Dispatcher(
+            self.store.load(), self.now, lease_seconds=LEASE, tenants=self.tenants
+        )
 
     def restart(self) -> Plane:
         """A new control plane over the same store, as after a crash."""
-        return Plane(self.store, self.now)
+        return Plane(self.store, self.now, self.tenants)
 
     def turn(self, *facts: Fact, seconds: float = 0.0) -> list[Command]:
         """One turn after so many seconds; returns what is to be done."""

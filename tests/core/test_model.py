@@ -53,6 +53,7 @@ from tests.core.harness import (
 )
 
 QUEUES = ("default", "images")
+TENANTS = ("default", "acme")
 WORKERS = (b"worker-one", b"worker-two", b"worker-three")
 delays = st.sampled_from([0.0, 0.5, 4.0, 40.0])
 picks = st.integers(0, 10_000)
@@ -80,6 +81,7 @@ class Cluster(RuleBasedStateMachine):
         self.plane = Plane()
         self.accepted: list[bytes] = []
         self.queue_of: dict[bytes, str] = {}
+        self.tenant_of: dict[bytes, str] = {}
         self.ends: dict[bytes, FinishRow] = {}
         self.leases: list[Lease] = []
         self.connected: dict[bytes, int] = {}
@@ -184,6 +186,7 @@ class Cluster(RuleBasedStateMachine):
         on_lost=on_lost,
         parent=st.none() | picks,
         dropped=st.booleans(),
+        tenant=st.sampled_from(TENANTS),
     )
     def submit(
         self,
@@ -195,6 +198,7 @@ class Cluster(RuleBasedStateMachine):
         on_lost: str,
         parent: int | None,
         dropped: bool,
+        tenant: str = "default",
     ) -> None:
         ids = new_ids(count)
         above = self.submitter(parent)
@@ -202,6 +206,7 @@ class Cluster(RuleBasedStateMachine):
             self.parent_of.update(dict.fromkeys(ids, above))
         self.accepted += ids
         self.queue_of.update(dict.fromkeys(ids, queue))
+        self.tenant_of.update(dict.fromkeys(ids, tenant))
         wall = self.plane.now.wall
         fact = submission(
             ids,
@@ -210,6 +215,7 @@ class Cluster(RuleBasedStateMachine):
             options=JobOptions(on_lost=on_lost, parent=above),
             ready_at=None if delay is None else wall + delay,
             expires_at=None if expiry is None else wall + expiry,
+            tenant=tenant,
         )
         self.turn(fact, dropped=dropped)
 
@@ -241,7 +247,8 @@ class Cluster(RuleBasedStateMachine):
     @rule(which=picks)
     def submit_again(self, which: int) -> None:
         job_id = self.accepted[which % len(self.accepted)]
-        self.turn(submission([job_id], queue=self.queue_of[job_id], first_try=False))
+        queue, tenant = self.queue_of[job_id], self.tenant_of[job_id]
+        self.turn(submission([job_id], queue=queue, first_try=False, tenant=tenant))
 
     @rule(
         queue=st.sampled_from(QUEUES),
@@ -250,7 +257,8 @@ class Cluster(RuleBasedStateMachine):
     )
     def pause(self, queue: str, paused: bool, dropped: bool) -> None:
         (self.paused.add if paused else self.paused.discard)(queue)
-        self.turn(QueuePause(None, queue, paused), dropped=dropped)
+        facts = [QueuePause(None, queue, paused, tenant=tenant) for tenant in TENANTS]
+        self.turn(*facts, dropped=dropped)
 
     # -- subworkers -------------------------------------------------------------------------
 
@@ -463,7 +471,9 @@ class Cluster(RuleBasedStateMachine):
         memory = self.plane.dispatcher.memory
         views = self.plane.store.reader().views(self.accepted)
         stored = Counter(
-            (view.queue, view.priority) for view in views if view.status is TaskStatus.QUEUED
+            (self.tenant_of[view.id], view.queue, view.priority)
+            for view in views
+            if view.status is TaskStatus.QUEUED
         )
         for lane in memory.lanes.values():
             back = [row for _, _, row in (*lane.returned, *lane.parked)]
@@ -472,7 +482,10 @@ class Cluster(RuleBasedStateMachine):
             waiting = [row for row in mine if row.status is TaskStatus.QUEUED]
             assert sorted(row.id for row in entries) == sorted(row.id for row in waiting)
             assert all((row.position or 0) <= lane.window_end for row in waiting)
-            assert len(waiting) + lane.stored == stored[lane.key.queue, lane.key.priority]
+            assert len(waiting) + lane.stored == stored[lane.key[:3]]
+        assert set(memory.waiting) == {lane for lane in memory.lanes.values() if lane.depth}
+        assert set(memory.suspects) == {lane for lane in memory.waiting if lane.parked}
+        assert set(memory.stored_lanes.values()) == {lane for lane in memory.waiting if lane.stored}
         payloads = (row.payload for row in memory.jobs.values())
         assert memory.payload_bytes == sum(len(payload) for payload in payloads if payload)
 

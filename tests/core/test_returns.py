@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fastworker.core import handout
+from fastworker.core import targets
 from fastworker.core.commands import (
     AcknowledgeOutcomes,
     AnnounceEnded,
@@ -219,7 +219,7 @@ def test_job_that_had_not_started_in_a_dead_runner_is_not_suspected() -> None:
 def test_subworker_has_few_suspects_at_a_time_and_others_pass_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(handout, "SUSPECTS_AHEAD", 1)
+    monkeypatch.setattr(targets, "SUSPECTS_AHEAD", 1)
     plane = Plane()
     plane.turn(registration(ONE, slots=3))
     jobs = assigned(plane.turn(submission(new_ids(3))))
@@ -247,7 +247,7 @@ def test_suspect_needs_no_free_slot() -> None:
 
 
 def test_suspects_are_handed_out_by_priority(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handout, "SUSPECTS_AHEAD", 1)
+    monkeypatch.setattr(targets, "SUSPECTS_AHEAD", 1)
     plane = Plane()
     plane.turn(registration(ONE, slots=2))
     low = assigned(plane.turn(submission(new_ids(1), priority=TaskPriority.LOW)))
@@ -257,7 +257,7 @@ def test_suspects_are_handed_out_by_priority(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_suspects_are_still_alone_after_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handout, "SUSPECTS_AHEAD", 1)
+    monkeypatch.setattr(targets, "SUSPECTS_AHEAD", 1)
     plane = Plane()
     plane.turn(registration(ONE, slots=2))
     jobs = assigned(plane.turn(submission(new_ids(2))))
@@ -272,7 +272,7 @@ def test_suspects_are_still_alone_after_a_restart(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("how", ["cancelled", "expired"])
 def test_parked_suspect_can_end(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handout, "SUSPECTS_AHEAD", 1)
+    monkeypatch.setattr(targets, "SUSPECTS_AHEAD", 1)
     plane = Plane()
     plane.turn(registration(ONE, slots=2))
     jobs = assigned(plane.turn(submission(new_ids(2), expires_at=1003.0)))
