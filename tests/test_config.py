@@ -111,6 +111,7 @@ SAMPLES = {
     "max_connections_per_address": ("10", 10),
     "token": (TOKEN, TOKEN),
     "token_file": ("t", Path("/work-here/t")),
+    "tokens_file": ("ts.json", Path("/work-here/ts.json")),
     "callback_allow": ("hooks.example,10.0.0.1:80", ("hooks.example", "10.0.0.1:80")),
     "reload": ("yes", True),
     "tls_cert": ("c.pem", Path("/work-here/c.pem")),

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fastworker.cli import dead as dead_letters
-from fastworker.cli import jobs, running, servers, settings, store
+from fastworker.cli import jobs, running, servers, settings, store, tokens
 from fastworker.cli import logs as job_logs
 from fastworker.cli import queues as queue_commands
 from fastworker.cli.flags import AsJson
@@ -58,6 +58,7 @@ queues.command("resume")(queue_commands.resume)
 app.add_typer(config)
 config.command("show")(settings.show_settings)
 app.add_typer(store.store)
+app.add_typer(tokens.token)
 
 
 @app.command("demo")

@@ -32,7 +32,7 @@ _LIMITS = (
     "max_connections",
     "max_connections_per_address",
 )
-_SAFETY = ("callback_allow", "token_file", *TLS, "insecure")
+_SAFETY = ("callback_allow", "token_file", "tokens_file", *TLS, "insecure")
 
 
 @with_settings(

@@ -72,9 +72,10 @@ def control_plane_settings(
     discovery = _discovery_beside(base, parse_address(settings.discovery_address))
     listening = [base, discovery]
     token = configured_token(settings)
+    issued_file = tokens_file(settings, cwd)
     warning = check_listen_safety(
         listening,
-        has_token=token is not None or settings.tls_ca is not None,
+        has_token=token is not None or settings.tls_ca is not None or _has_tokens(issued_file),
         has_tls=settings.tls_cert is not None,
         insecure=settings.insecure,
     )
@@ -93,6 +94,7 @@ def control_plane_settings(
         store=None if settings.durability == "memory" else settings.state_folder(cwd),
         durability=settings.durability,
         tokens=tokens,
+        tokens_file=issued_file,
         local_worker=settings.local_worker,
         task_modules=settings.task_modules,
         callback_allow=settings.callback_allow,
@@ -126,6 +128,21 @@ def control_plane_settings(
         ),
     )
     return asked, warning
+
+
+def tokens_file(settings: Settings, cwd: Path) -> Path | None:
+    """Where the tokens made for others are: a file of its own, else beside the store."""
+    from fastworker.server.token_file import TOKENS_FILE
+
+    if settings.tokens_file is not None:
+        return settings.tokens_file
+    return None if settings.durability == "memory" else settings.state_folder(cwd) / TOKENS_FILE
+
+
+def _has_tokens(path: Path | None) -> bool:
+    from fastworker.server.token_file import read_tokens
+
+    return path is not None and bool(read_tokens(path))
 
 
 def _discovery_beside(base: Address, discovery: Address) -> Address:

@@ -274,6 +274,14 @@ class Settings:
             FilePath("a file"), "file with the shared token, readable by you alone", "FILE"
         ),
     )
+    tokens_file: Path | None = field(
+        default=None,
+        metadata=_about(
+            FilePath("a file"),
+            "file of the tokens made for others (default: tokens.json beside the store)",
+            "FILE",
+        ),
+    )
     callback_allow: tuple[str, ...] = field(
         default=(),
         metadata=_about(

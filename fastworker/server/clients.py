@@ -30,6 +30,7 @@ from fastworker.server.dead_letters import change_dead_letters
 from fastworker.server.following import Follower
 from fastworker.server.identity import Identity
 from fastworker.server.manage import queue_pause
+from fastworker.server.permissions import refusal
 from fastworker.server.plane import Plane
 from fastworker.server.reports import fetch_views, make_report, roster_message
 from fastworker.server.roster import CancelOrigin, Watcher
@@ -119,7 +120,15 @@ class ClientPeer(Watcher):
 
         Raises:
             ProtocolError: it has no place here; the connection ends.
+            Forbidden: its token does not allow this, and it is no request that could be answered.
         """
+        refused = refusal(self._identity, message)
+        if refused is not None:
+            request = getattr(message, "request", None)
+            if request is None:
+                raise refused
+            self.send(Problem(refused.code, str(refused), request=request))
+            return
         match message:
             case Submit():
                 await self._submit(message)

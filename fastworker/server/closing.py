@@ -27,6 +27,10 @@ class PeerSilent(ProtocolError):
     """Nothing came in time."""
 
 
+class PeerLeft(AuthenticationFailed):
+    """It left without a proof: it has another token, or only looked."""
+
+
 def close_code(error: FastWorkerError) -> int:
     """The code of the WebSocket's close frame."""
     match error:

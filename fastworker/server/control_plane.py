@@ -10,6 +10,7 @@ told to stop. The services::
     owners      jobs of clients that have gone are cancelled
     callbacks   deliveries to applications that asked for them
     maintenance retention, and whether the store is still there
+    tokens      connections of revoked and expired ones are ended
     local       a subworker of its own while no other can run what waits
     signals     first SIGTERM or SIGINT: stop well; second: stop at once
 """
@@ -35,7 +36,6 @@ from fastworker.server.cascades import Cascades
 from fastworker.server.descriptors import raise_descriptor_limit
 from fastworker.server.dispatch import dispatch_forever
 from fastworker.server.following import Following
-from fastworker.server.identities import Identities
 from fastworker.server.inbox import Inbox
 from fastworker.server.listener import Listener, open_listeners
 from fastworker.server.local_worker import LocalWorker
@@ -48,6 +48,7 @@ from fastworker.server.roster import ConnectedRoster
 from fastworker.server.running import RunningProgress
 from fastworker.server.settings import ControlPlaneSettings
 from fastworker.server.tls import OwnDoor, listener_contexts
+from fastworker.server.token_watch import TokenWatch
 from fastworker.store.opening import open_store
 from fastworker.store.thread import StoreThread, open_store_thread
 from fastworker.version import __version__
@@ -102,8 +103,10 @@ async def run_control_plane(
     Raises:
         StoreError: the store cannot be opened, or broke; its class has the exit code.
         CannotCreate: an address cannot be listened on.
+        InvalidOption: the tokens file or the certificate cannot be used.
         trio.Cancelled: when cancelled; the store is closed well.
     """
+    tokens = TokenWatch(settings, lambda: clock().wall)
     async with open_storage(settings) as store_thread:
         snapshot = await store_thread.load()
         dispatcher = Dispatcher(
@@ -139,7 +142,7 @@ async def run_control_plane(
             Owners(),
             following,
             running,
-            Identities(settings.tokens, settings.issued_tokens),
+            tokens.identities,
         )
         cascades = Cascades()
         roster.cancel_children = cascades.want
@@ -148,7 +151,9 @@ async def run_control_plane(
             _settle_memory()
             raise_descriptor_limit(settings.max_connections)
         try:
-            return await _serve(plane, callbacks, loader, cascades, handle_signals, task_status)
+            return await _serve(
+                plane, callbacks, loader, cascades, tokens, handle_signals, task_status
+            )
         except* StoreError as failed:
             first = _first(failed)
         # Not raised in there: what leaves an `except*` clause is a group again.
@@ -181,6 +186,7 @@ async def _serve(
     callbacks: CallbackService,
     loader: PayloadLoader,
     cascades: Cascades,
+    tokens: TokenWatch,
     handle_signals: bool,
     task_status: trio.TaskStatus[Plane],
 ) -> int:
@@ -205,6 +211,7 @@ async def _serve(
                 services.start_soon(plane.owners.serve_forever, plane)
                 services.start_soon(callbacks.serve_forever, plane)
                 services.start_soon(maintain_forever, plane)
+                services.start_soon(tokens.serve_forever, plane.connections)
                 services.start_soon(local.serve_forever)
                 _say_started(plane)
                 task_status.started(plane)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from fastworker.core.records import ALL_TENANTS, DEFAULT_TENANT
+from fastworker.errors import Forbidden
 
 
 class Role(StrEnum):
@@ -72,3 +73,27 @@ class Identity:
     def may_administer(self) -> bool:
         """Whether it may change what concerns everybody."""
         return Role.ADMIN in self.roles
+
+    @property
+    def for_its_tasks(self) -> Identity:
+        """For whom the code speaks that a subworker runs: it may submit, on a lease's authority."""
+        return replace(self, roles=self.roles | {Role.SUBMIT})
+
+    def check_connects_as(self, role: str) -> None:
+        """See that it may connect as a ``client`` or ``subworker``.
+
+        Raises:
+            Forbidden: its token is for something else.
+        """
+        if role == "subworker" and not self.may_work:
+            raise Forbidden(f"{self.described}; a subworker needs a token with the role worker")
+        if role == "client" and not self.may_read:
+            raise Forbidden(
+                f"{self.described}; a client needs a token with the role submit, read or admin"
+            )
+
+    @property
+    def described(self) -> str:
+        """The token and its roles, for the sentence of a refusal."""
+        words = ", ".join(sorted(self.roles))
+        return f"the token {self.token_id!a:.80} has the role{'s' * (len(self.roles) > 1)} {words}"

@@ -1,7 +1,8 @@
 """How much a control plane takes from its peers: every cap by its name, with its reason.
 
 Caps of one WebSocket's frames are in `frame_guard`, those of what waits for the loop in `inbox`,
-those of an outbox in `transport.link`; the listener's times are in `listener` and `http_head`.
+those of an outbox in `transport.link`, those of failed proofs in `refusals`; the listener's times
+are in `admission` and `http_head`.
 """
 
 from __future__ import annotations

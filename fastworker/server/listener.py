@@ -6,7 +6,6 @@ Whatever one connection does, it ends alone: this file holds the exception barri
 from __future__ import annotations
 
 import errno
-import secrets
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,18 +16,18 @@ from trio_websocket import wrap_server_stream
 
 from fastworker.core.records import MAX_PAYLOAD_BYTES
 from fastworker.errors import (
-    AuthenticationFailed,
     CallerError,
     CannotCreate,
     FastWorkerError,
-    Overloaded,
+    Forbidden,
     PeerError,
     ProtocolError,
     Rejected,
 )
+from fastworker.server.admission import HELLO_SECONDS, Admission, problem_of
 from fastworker.server.callers import Caller, host_of, is_from_loopback, peer_host, peer_name
 from fastworker.server.clients import ClientPeer
-from fastworker.server.closing import CLOSE_SILENT, PeerSilent, close_code
+from fastworker.server.closing import PeerSilent, close_code
 from fastworker.server.connections import Connection
 from fastworker.server.frame_guard import LAST_WORD_SECONDS, GuardedStream
 from fastworker.server.gate import TurnedAway, Visit
@@ -55,15 +54,10 @@ from fastworker.transport.websocket import (
 )
 from fastworker.version import __version__
 from fastworker.wire.addresses import Address
-from fastworker.wire.codec import decode, encode
-from fastworker.wire.handshake import HANDSHAKE_FRAME_BYTES, ListenerHandshake
-from fastworker.wire.messages import SUBPROTOCOL, Hello, Message, Problem, Proof, Welcome
+from fastworker.wire.messages import SUBPROTOCOL, Message, Welcome
 
 M = TypeVar("M", bound=Message)
 Heard = Callable[[float], None]
-
-HELLO_SECONDS: Final = 5.0
-"""From the upgrade to the end of the handshake."""
 
 TURN_AWAY_SECONDS: Final = 0.1
 """For a peer that is not even let in to read why."""
@@ -103,6 +97,7 @@ class Listener:
         self._plane = plane
         self._tls = tls
         self._door = door or CertifiedDoor(plane.identities, ())
+        self._admission = Admission()
         self._log = plane.peer_log
 
     async def serve(self, stream: trio.abc.Stream) -> None:
@@ -141,7 +136,7 @@ class Listener:
         """The barrier around one connection: what breaks in it is noted and goes no further."""
         try:
             yield
-        except (PeerError, LinkClosed, BadHead, TurnedAway) as error:
+        except (PeerError, Forbidden, LinkClosed, BadHead, TurnedAway) as error:
             if not isinstance(error, LinkClosed):
                 self._log.note(peer, error)
         except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError) as error:
@@ -201,16 +196,7 @@ class Listener:
             await send_response(stream, 503, "Service Unavailable", "stopping\n")
 
     async def _serve_frames(self, frames: FrameStream, caller: Caller) -> None:
-        try:
-            handshake = await self._shake_hands(frames, caller.door)
-            identity = caller.door.identity(handshake.token_id)
-            caller.visit.proved()
-        except (PeerError, TurnedAway) as error:
-            await _refuse(frames, error)
-            raise
-        except trio.TooSlowError:
-            await frames.aclose(CLOSE_SILENT, "no handshake in time")
-            raise PeerSilent("it did not finish the handshake in time") from None
+        role, identity = await self._admission.admit(frames, caller)
         link = Link(frames, name=caller.peer, cork=self._plane.roster.cork)
         async with trio.open_nursery() as nursery:
             link.on_overflow = nursery.cancel_scope.cancel
@@ -219,11 +205,11 @@ class Listener:
             connection = Connection(identity, caller.host)
             try:
                 with self._plane.connections.standing(connection), connection.scope:
-                    await self._serve_link(link, nursery, handshake.role, identity, caller)
+                    await self._serve_link(link, nursery, role, identity, caller)
                 if connection.ended_for is not None:
                     raise connection.ended_for
             except (PeerError, CallerError, Rejected) as error:
-                link.send(_problem(error))
+                link.send(problem_of(error))
                 await link.flush(1.0)
                 await link.aclose(close_code(error), error.code)
                 raise
@@ -240,22 +226,6 @@ class Listener:
             max_payload_bytes=MAX_PAYLOAD_BYTES,
             now=self._plane.clock().wall,
         )
-
-    async def _shake_hands(self, frames: FrameStream, door: Door) -> ListenerHandshake:
-        handshake = ListenerHandshake(door.key, secrets.token_bytes)
-        with trio.fail_after(HELLO_SECONDS):
-            hello = await _receive_one(frames, Hello)
-            challenge = handshake.receive_hello(hello)
-            await frames.send_frame(encode([challenge]))
-            try:
-                proof = await _receive_one(frames, Proof)
-            except LinkClosed:
-                raise AuthenticationFailed(
-                    f"it left without proving that it has the token {hello.token_id!a:.80}; "
-                    "check that both sides are given the same token"
-                ) from None
-            handshake.receive_proof(proof)
-        return handshake
 
     async def _serve_link(
         self,
@@ -318,19 +288,6 @@ async def _write(link: Link) -> None:
         link.shut()
 
 
-async def _receive_one(frames: FrameStream, kind: type[M]) -> M:
-    frame = await frames.receive_frame()
-    messages = decode(frame, limit_bytes=HANDSHAKE_FRAME_BYTES)
-    if len(messages) != 1 or not isinstance(messages[0], kind):
-        raise ProtocolError(f"expected message {kind.__name__} first")
-    return messages[0]
-
-
-def _problem(error: FastWorkerError) -> Problem:
-    wait = error.retry_after if isinstance(error, Overloaded) else None
-    return Problem(error.code, str(error)[:500], retry_after=wait)
-
-
 @contextmanager
 def _flood_first(guarded: GuardedStream) -> Iterator[None]:
     """A connection that the guard has ended says so, whatever else that looked like."""
@@ -352,15 +309,6 @@ async def _turn_away(stream: trio.abc.Stream) -> None:
         await send_response(stream, 503, "Service Unavailable", "too many connections\n")
         # What it sent has to be read: closing a socket with unread bytes takes the answer back.
         await stream.receive_some(MAX_HEAD_BYTES)
-
-
-async def _refuse(frames: FrameStream, error: FastWorkerError) -> None:
-    try:
-        with trio.move_on_after(HELLO_SECONDS):
-            await frames.send_frame(encode([_problem(error)]))
-            await frames.aclose(close_code(error), error.code)
-    except LinkClosed:
-        pass
 
 
 __all__ = ["Listener", "open_listeners"]

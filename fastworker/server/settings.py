@@ -25,6 +25,7 @@ class ControlPlaneSettings:
         durability: ``power``, ``process`` or ``memory``.
         tokens: token text by token id; empty only with ``insecure``.
         issued_tokens: tokens of others than the operator's own processes.
+        tokens_file: more of them, in a file that may change while this runs; None: none.
         tenants: shares and quotas.
         local_worker: ``auto``, ``always`` or ``never``.
         task_modules: for the local subworker.
@@ -46,6 +47,7 @@ class ControlPlaneSettings:
     durability: str = "power"
     tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
     issued_tokens: tuple[IssuedToken, ...] = ()
+    tokens_file: Path | None = None
     tenants: Tenants = field(default_factory=Tenants)
     local_worker: str = "auto"
     task_modules: tuple[str, ...] = ()

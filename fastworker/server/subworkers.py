@@ -216,7 +216,7 @@ class SubworkerPeer:
                 self._plane,
                 lambda answer: self._link.send(Relay(number, encode([answer]))),
                 self._reads,
-                identity=self._identity,
+                identity=self._identity.for_its_tasks,
                 host=self._host,
                 authority=self._leased,
             )

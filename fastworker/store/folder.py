@@ -35,8 +35,7 @@ class StoreFolder:
         self._watched: dict[Path, tuple[int, int]] = {}
         self._written: tuple[int, int] | None = None
         try:
-            _make_durably(path)
-            self._ignore_in_git()
+            make_folder(path)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise cannot_write(path, error) from error
@@ -133,10 +132,6 @@ class StoreFolder:
             os.close(self._lock)
             self._lock = -1
 
-    def _ignore_in_git(self) -> None:
-        with contextlib.suppress(FileExistsError), (self.path / ".gitignore").open("x") as file:
-            file.write("*\n")
-
     def _take_lock(self) -> None:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -175,6 +170,17 @@ def _identity(path: Path) -> tuple[int, int]:
 def _content(path: Path) -> tuple[int, int]:
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder of a store if it is not there, and keep what is in it out of git.
+
+    Raises:
+        OSError: that cannot be done.
+    """
+    _make_durably(path)
+    with contextlib.suppress(FileExistsError), (path / ".gitignore").open("x") as file:
+        file.write("*\n")
 
 
 def _make_durably(path: Path) -> None:

@@ -217,9 +217,16 @@ class RawPeer:
 
 
 @asynccontextmanager
-async def open_raw(address: Address, *extra: str) -> AsyncIterator[RawPeer]:
-    """A WebSocket on which nothing has been said yet; ``extra`` headers are sent."""
-    async with await trio.open_tcp_stream(address.host, address.port) as stream:
+async def open_raw(
+    address: Address, *extra: str, source: str | None = None
+) -> AsyncIterator[RawPeer]:
+    """A WebSocket on which nothing has been said yet; ``extra`` headers are sent.
+
+    Args:
+        source: the address to come from; all of 127.0.0.0/8 is this machine.
+    """
+    stream = await trio.open_tcp_stream(address.host, address.port, local_address=source)
+    async with stream:
         await stream.send_all(upgrade(address, "Sec-WebSocket-Protocol: fastworker.v1", *extra))
         data = b""
         while b"\r\n\r\n" not in data:

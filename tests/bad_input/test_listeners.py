@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
-from fastworker.server import http_head, listener
+from fastworker.server import admission, http_head
 from fastworker.wire.addresses import Address
 from fastworker.wire.handshake import DialerHandshake
 from fastworker.wire.messages import Challenge, Proof
@@ -108,7 +108,7 @@ async def test_slow_head_is_closed_in_time(
 async def test_upgrade_and_then_silence_is_closed_with_4408(
     address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "HELLO_SECONDS", 0.2)
+    monkeypatch.setattr(admission, "HELLO_SECONDS", 0.2)
     async with open_raw(address) as peer:
         _, closed = await peer.receive_end()
     assert closed == Closed(4408, "no handshake in time")

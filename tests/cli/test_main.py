@@ -34,8 +34,10 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) 
 def test_help_is_one_screen_and_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert len(out.splitlines()) <= 26
-    words = "run control-plane subworker submit status result cancel tasks workers demo version"
+    assert len(out.splitlines()) <= 30
+    words = (
+        "run control-plane subworker submit status result cancel tasks workers demo version token"
+    )
     for command in [*words.split(), "config"]:
         assert f"\n  {command} " in out
     assert "..." not in out.split("Commands:")[1]

@@ -12,7 +12,10 @@ from fastworker.core.names import check_name
 from fastworker.core.tenants import TenantLimits, Tenants
 from fastworker.errors import InvalidOption
 from fastworker.local_token import read_local_token
+from fastworker.server.identities import IssuedToken
+from fastworker.server.identity import Identity, Role
 from fastworker.server.settings import ControlPlaneSettings
+from fastworker.server.token_file import change_tokens
 from fastworker.wire.addresses import parse_address
 
 TOKEN = "web." + "t" * 40
@@ -46,6 +49,20 @@ def test_insecure_has_the_well_known_token_that_insecure_clients_use(tmp_path: P
     assert "without a token" in (warning or "")
     client = client_defaults({"FASTWORKER_INSECURE": "1"}, tmp_path)
     assert client.token_for(parse_address("tcp://cp:5555")) == INSECURE_TOKEN
+
+
+def test_issued_tokens_open_a_control_plane_to_others(tmp_path: Path) -> None:
+    issued = IssuedToken("web." + "t" * 40, Identity("web", roles=frozenset({Role.SUBMIT})))
+    change_tokens(tmp_path / "issued.json", lambda tokens: [issued])
+    with pytest.raises(InvalidOption, match="refusing to listen"):
+        told(tmp_path, base_address="tcp://0.0.0.0:5555")
+    asked, _ = told(tmp_path, base_address="tcp://0.0.0.0:5555", tokens_file="issued.json")
+    assert asked.tokens_file == tmp_path / "issued.json"
+    assert set(asked.tokens) == {"local-5555", "local-5550"}
+    assert told(tmp_path, durability="memory", tokens_file="issued.json")[0].tokens_file
+    (tmp_path / "issued.json").chmod(0o644)
+    with pytest.raises(InvalidOption, match="chmod 600"):
+        told(tmp_path, tokens_file="issued.json")
 
 
 def test_any_free_port_needs_a_token(tmp_path: Path) -> None:
@@ -96,6 +113,7 @@ def test_every_setting_reaches_the_control_plane(tmp_path: Path) -> None:
         store=tmp_path / ".fastworker",
         durability="process",
         tokens={"web": TOKEN},
+        tokens_file=tmp_path / ".fastworker" / "tokens.json",
         local_worker="never",
         task_modules=("a", "b.c"),
         callback_allow=("hooks.example",),
