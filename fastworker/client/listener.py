@@ -26,6 +26,7 @@ from websockets.typing import Subprotocol
 from fastworker.client.callbacks import CallbackIterator, CallbackQueue, JobCallback
 from fastworker.client.transport import MAX_MESSAGE_BYTES, QUIET, WebSocketTransport
 from fastworker.errors import CannotCreate, InvalidOption, ProtocolError
+from fastworker.tls import CertificateFiles, listener_context
 from fastworker.wire.addresses import Address, parse_address
 from fastworker.wire.callbacks import CALLBACK_SUBPROTOCOL
 from fastworker.wire.codec import Assembler, decode, encode
@@ -75,7 +76,8 @@ async def open_callback_listener(
     Args:
         address: ``tcp://host:port``; port 0 takes a free one.
         token: the one that jobs are submitted with; None: that of the settings.
-        tls: needed for ``wss://``: a server-side context with a certificate.
+        tls: for ``wss://``: a server-side context with a certificate; None: one with the settings
+            ``tls_cert`` and ``tls_key``.
 
     Raises:
         InvalidAddress: not an address to listen on.
@@ -84,7 +86,7 @@ async def open_callback_listener(
     """
     where = parse_address(address)
     if where.tls and tls is None:
-        raise InvalidOption(f"to listen on {address} give tls=, a context with a certificate")
+        tls = _default_context(address)
     checked = _default_token(where) if token is None else token
     queue = CallbackQueue()
     try:
@@ -114,6 +116,18 @@ async def open_callback_listener(
         finally:
             queue.close()
             serving.cancel_scope.cancel()
+
+
+def _default_context(address: str) -> ssl.SSLContext:
+    from fastworker.config import client_defaults
+
+    files = client_defaults().certificate_files
+    if files.certificate is None:
+        raise InvalidOption(
+            f"to listen on {address} give tls=, a context with a certificate, or set "
+            "FASTWORKER_TLS_CERT and FASTWORKER_TLS_KEY"
+        )
+    return listener_context(CertificateFiles(files.certificate, files.key))
 
 
 def _default_token(address: Address) -> str:

@@ -82,6 +82,31 @@ def test_an_unreadable_certificate_is_named(tmp_path: Path) -> None:
         told(tmp_path, tls_cert="none.pem", tls_key="none.pem")
 
 
+def test_tls_settings_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
+    authority = tmp_path / "authority.pem"
+    authority.touch()
+    with pytest.raises(InvalidOption, match="give --tls-cert and --tls-key, too"):
+        told(tmp_path, tls_ca=str(authority))
+    with pytest.raises(InvalidOption, match="give --tls-cert and --tls-key, or write it with tcp"):
+        told(tmp_path, base_address="wss://127.0.0.1:5555")
+    with pytest.raises(InvalidOption, match="cannot read tls_ca"):
+        told(tmp_path, tls_ca="none.pem")
+
+
+def test_certificates_of_everybody_are_as_good_as_a_token_to_listen_for_others(
+    tmp_path: Path,
+) -> None:
+    for name in ("c.pem", "k.pem", "a.pem"):
+        (tmp_path / name).touch(mode=0o600)
+    files = {name: str(tmp_path / f"{name[4]}.pem") for name in ("tls_cert", "tls_key")}
+    wide = "wss://0.0.0.0:5555"
+    with pytest.raises(InvalidOption, match="without a token"):
+        told(tmp_path, base_address=wide, **files)
+    asked, warning = told(tmp_path, base_address=wide, tls_ca=str(tmp_path / "a.pem"), **files)
+    assert asked.tls_ca == tmp_path / "a.pem"
+    assert warning is None
+
+
 def test_every_setting_reaches_the_control_plane(tmp_path: Path) -> None:
     asked, _ = told(
         tmp_path,

@@ -10,9 +10,12 @@ from pathlib import Path
 import anyio
 import pytest
 import trio
+from fastapi import FastAPI
 
 from fastworker.client.client import Client
+from fastworker.client.listener import open_callback_listener
 from fastworker.errors import FastWorkerError, InvalidOption
+from fastworker.integrations.fastapi import FastWorker
 from fastworker.server.identities import IssuedToken
 from fastworker.server.identity import Identity, Role
 from fastworker.server.settings import ControlPlaneSettings
@@ -249,6 +252,55 @@ def test_what_stands_for_a_certificate_is_worth_nothing_without_one(
         tls = authority.trusting() if address.tls else None
         said = refusal(dial, address, tls, CERTIFICATE_TOKEN)
         assert said.startswith("AuthenticationFailed: ")
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_callback_is_delivered_to_a_wss_address(
+    backend: str, mutual: Address, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its own certificate and authority the settings are all that a process needs."""
+    files = authority.issue(HOST, stem="own")
+    for name, path in (("CERT", files.certificate), ("KEY", files.key), ("CA", files.authorities)):
+        monkeypatch.setenv(f"FASTWORKER_TLS_{name}", str(path))
+    monkeypatch.setenv("FASTWORKER_CONTROL_PLANE_ADDRESS", str(mutual))
+    monkeypatch.setenv("FASTWORKER_TOKEN", TOKEN)
+
+    async def main() -> None:
+        listening = open_callback_listener(f"wss://{HOST}:0")
+        async with Client() as client, listening as listener:
+            assert listener.address.startswith("wss://")
+            job = await client.delay_with_callback("nobody.has.it", listener.address)
+            await client.cancel(job)
+            with anyio.fail_after(PATIENCE_SECONDS):
+                async for callback in listener:
+                    assert callback.task_id == job
+                    callback.acknowledge()
+                    break
+
+    anyio.run(main, backend=backend)
+
+
+def test_a_callback_listener_with_tls_needs_a_certificate() -> None:
+    async def main() -> None:
+        async with open_callback_listener(f"wss://{HOST}:0", token=TOKEN):
+            pass
+
+    with pytest.raises(InvalidOption, match="FASTWORKER_TLS_CERT"):
+        anyio.run(main)
+
+
+def test_an_app_with_fastapi_reaches_a_control_plane_with_tls(
+    secured: Address, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FASTWORKER_TLS_CA", str(authority.file))
+    app = FastAPI()
+    FastWorker(app, control_plane_address=str(secured), token=TOKEN)
+
+    async def main() -> None:
+        async with app.router.lifespan_context(app):
+            assert await app.state.fastworker.client.workers() == []
+
+    anyio.run(main)
 
 
 def test_a_context_that_checks_no_names_is_refused() -> None:
