@@ -10,7 +10,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from fastworker.core import cancels, leases, outcomes, running, submissions
+from fastworker.core import cancels, leases, outcomes, quotas, running, submissions
 from fastworker.core.commands import AnswerPause, AnswerWatch, Command
 from fastworker.core.facts import (
     CancelRequest,
@@ -109,11 +109,11 @@ class Dispatcher:
         """
         asked = Questions()
         # What is refused for lack of room must not be stored already.
-        suspicious = suspicious or self._is_short_of_room(facts)
+        short = quotas.tenants_short_of_room(self.memory, facts, now)
         for fact in facts:
             match fact:
                 case Submission():
-                    if suspicious or not fact.first_try:
+                    if suspicious or not fact.first_try or fact.tenant in short:
                         self._ask(asked, fact.ids)
                     if fact.keys is not None:
                         asked.keys += submissions.key_names(fact)
@@ -139,10 +139,6 @@ class Dispatcher:
 
     def _is_paused(self, lane: Lane) -> bool:
         return (lane.key.tenant, lane.key.queue) in self.memory.paused
-
-    def _is_short_of_room(self, facts: Sequence[Fact]) -> bool:
-        jobs = sum(len(fact.ids) for fact in facts if isinstance(fact, Submission))
-        return jobs > 0 and jobs > self.memory.room()
 
     def _ask(self, asked: Questions, ids: Sequence[bytes]) -> None:
         jobs, recent = self.memory.jobs, self.memory.recent

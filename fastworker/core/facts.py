@@ -53,6 +53,13 @@ class Submission:
     """Wall seconds, beside those in the options of the specs: the earlier one holds."""
     replays: Sequence[int] | None = None
     """Job keys of the dead letters that these jobs repeat."""
+    _size: int | None = None
+
+    def size(self) -> int:
+        """Bytes of all arguments; counted once, when all jobs are there."""
+        if self._size is None:
+            self._size = sum(map(len, self.payloads))
+        return self._size
 
 
 @dataclass(slots=True, eq=False)

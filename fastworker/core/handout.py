@@ -155,6 +155,7 @@ class _Hand:
             job.failures,
             job.first_started_at,
             job.options,
+            job.size,
             job.payload,
         )
         kept = without_payload(leased) if leased.payload is not None else leased

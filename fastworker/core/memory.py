@@ -11,11 +11,14 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
+from fastworker.core.admissions import Admissions, Bucket
+from fastworker.core.backlogs import BacklogDraft, Backlogs
 from fastworker.core.commands import CancelChildren, Command, SettleCancel
 from fastworker.core.facts import CancelRequest
 from fastworker.core.ids import id_text
 from fastworker.core.lanes import Lane, LaneDraft, LaneIndex
 from fastworker.core.questions import Snapshot
+from fastworker.core.recent import RecentResults
 from fastworker.core.records import (
     FinishRow,
     JobRow,
@@ -23,17 +26,14 @@ from fastworker.core.records import (
     LaneKey,
     LaneRow,
     Saves,
+    TaskStatus,
 )
 from fastworker.core.sessions import Session
 from fastworker.core.shares import ShareDraft, Shares
 from fastworker.core.states import MOVES, check_move
 from fastworker.core.tenants import Tenants
 
-RECENT_RESULTS: Final = 10_000
-"""Ended jobs kept in memory, least recently used out first."""
-
-RECENT_RESULT_BYTES: Final = 64 * 1024 * 1024
-"""The same, by size of their values: a few large results must not fill the memory."""
+_RUNNING = TaskStatus.RUNNING
 
 NUMBERS_AHEAD: Final = 100_000
 """Keys and tokens reserved with one write; a restart skips at most this many."""
@@ -47,31 +47,6 @@ takes of the disk where arguments are large: of the largest ones 8,192 may wait.
 
 WINDOW_PAYLOAD_BYTES: Final = 64 * 1024 * 1024
 """Arguments held in memory with waiting jobs; beyond it they are read at hand-out."""
-
-
-class RecentResults:
-    """The last ended jobs by id, bounded in number and bytes."""
-
-    def __init__(self) -> None:
-        self._rows: OrderedDict[bytes, FinishRow] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, job_id: bytes) -> FinishRow | None:
-        """The end of a job, if it is among the recent ones."""
-        row = self._rows.get(job_id)
-        if row is not None:
-            self._rows.move_to_end(job_id)
-        return row
-
-    def put(self, row: FinishRow) -> None:
-        """Remember one more, forgetting the oldest beyond the bounds."""
-        self._rows[row.id] = row
-        self._bytes += len(row.value or b"")
-        while self._rows and (
-            len(self._rows) > RECENT_RESULTS or self._bytes > RECENT_RESULT_BYTES
-        ):
-            _, oldest = self._rows.popitem(last=False)
-            self._bytes -= len(oldest.value or b"")
 
 
 @dataclass(slots=True)
@@ -116,6 +91,9 @@ class Memory:
         self.token_ceiling = snapshot.token_ceiling
         self.next_due_at = snapshot.next_due_at
         self.callbacks_made = 0
+        self.backlogs = Backlogs(snapshot.backlogs)
+        self.buckets: dict[str, Bucket] = {}
+        """By tenant that may submit only so many jobs a second."""
         self.checkpointed: set[int] = set(snapshot.checkpointed)
         """Keys of jobs that have left a checkpoint."""
         self.lined: dict[int, tuple[int, ...]] = {}
@@ -140,10 +118,6 @@ class Memory:
         else:
             self.stored_lanes.pop(lane.number, None)
 
-    def room(self) -> int:
-        """About how many more jobs may wait, as `Lane.depth` counts them."""
-        return self.max_queued_jobs - sum(lane.depth for lane in self.waiting)
-
 
 class Draft:
     """One turn of the loop: rows to save, commands to carry out, changes to memory."""
@@ -157,8 +131,8 @@ class Draft:
         self.finished: dict[bytes, FinishRow] = {}
         self.keys: dict[tuple[str, str, str], KeyRow] = {}
         """Idempotency keys that this turn gives out, by tenant, task and key."""
-        self.room: int | None = None
-        """How many more jobs may be accepted; None until somebody has looked."""
+        self.admissions = Admissions()
+        self._backlog = BacklogDraft()
         self.used_early_cancels: list[bytes] = []
         self._jobs: dict[bytes, JobRow | None] = {}
         self.pauses: dict[tuple[str, str], bool] = {}
@@ -207,11 +181,14 @@ class Draft:
 
     def move(self, before: JobRow, after: JobRow, *, keep: bool) -> None:
         """A job's next state; ``keep``: memory holds it."""
-        if after.status is not before.status and after.status not in MOVES[before.status]:
+        moves = after.status is not before.status
+        if moves and after.status not in MOVES[before.status]:
             check_move(id_text(before.id), before.status, after.status)
         stored = self.inserted.get(after.id)
         if stored is None:
             self.changed[after.id] = after
+            if moves:
+                self._backlog.moved(before, after)
         elif after.payload is None:
             # The row that is written carries the arguments even where memory does not.
             self.inserted[after.id] = JobRow._make((*after[:-1], stored.payload))
@@ -223,6 +200,8 @@ class Draft:
         """The end of a job. Its lane is not touched: the entry left there is skipped later."""
         if row.status not in MOVES[job.status]:
             check_move(id_text(job.id), job.status, row.status)
+        if job.status is not _RUNNING:
+            self._backlog.ended(job)
         self.changed.pop(job.id, None)
         self.finished[job.id] = row
         self._jobs[job.id] = None
@@ -284,10 +263,13 @@ class Draft:
 
     def lane_numbered(self, number: int) -> LaneDraft:
         """This turn's view of the lane with this number."""
+        return self.lane_draft(self._lane(number))
+
+    def _lane(self, number: int) -> Lane:
         lane = self.memory.lanes_by_number.get(number)
         if lane is None:
             lane = next(new for new in self._new_lanes.values() if new.number == number)
-        return self.lane_draft(lane)
+        return lane
 
     def shares(self, priority: int, *, alone: bool = False) -> ShareDraft:
         """This turn's view of what tenants have had at one priority.
@@ -325,6 +307,10 @@ class Draft:
         saves.updates = list(self.changed.values())
         saves.finishes = list(self.finished.values())
         saves.keys = list(self.keys.values())
+        self._backlog.accepted(saves.inserts)
+        saves.backlogs = self._backlog.rows(
+            memory.backlogs, lambda number: self._lane(number).key.tenant
+        )
         if self.next_key > memory.key_ceiling:
             saves.key_ceiling = self.next_key + NUMBERS_AHEAD
         if self.next_token > memory.token_ceiling:
@@ -357,6 +343,9 @@ class Draft:
             (memory.paused.add if paused else memory.paused.discard)(queue)
         for job_id in self.used_early_cancels:
             memory.early_cancels.pop(job_id, None)
+        for backlog in self.saves.backlogs:
+            memory.backlogs.set(backlog)
+        memory.buckets.update(self.admissions.buckets)
         memory.callbacks_made += len(self.saves.callbacks)
         memory.next_key = self.next_key
         memory.next_token = self.next_token

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from fastworker.core.records import FinishRow, JobRow, KeyRow, LaneRow
+from fastworker.core.records import BacklogRow, FinishRow, JobRow, KeyRow, LaneRow
 
 
 class RefillQuestion(NamedTuple):
@@ -88,5 +88,7 @@ class Snapshot:
     next_due_at: float | None = None
     paused: frozenset[tuple[str, str]] = frozenset()
     """(tenant, queue)."""
+    backlogs: list[BacklogRow] = field(default_factory=list)
+    """Of every tenant that has ever had one."""
     checkpointed: frozenset[int] = frozenset()
     """Keys of jobs that have left a checkpoint."""

@@ -31,6 +31,7 @@ from fastworker.core.nouns import TaskResult as TaskResult
 from fastworker.core.nouns import TaskStatus as TaskStatus
 from fastworker.core.rows import LINES_PER_ATTEMPT as LINES_PER_ATTEMPT
 from fastworker.core.rows import AttemptRow as AttemptRow
+from fastworker.core.rows import BacklogRow as BacklogRow
 from fastworker.core.rows import CallbackRow as CallbackRow
 from fastworker.core.rows import CallbackTry as CallbackTry
 from fastworker.core.rows import CheckpointRow as CheckpointRow

@@ -59,6 +59,8 @@ class JobRow(NamedTuple):
     failures: int
     first_started_at: float | None
     options: JobOptions
+    size: int
+    """Bytes of the sealed arguments, wherever they are; 0 once they are gone."""
     payload: bytes | None
     """Sealed arguments; None when they are in the store only."""
 
@@ -207,6 +209,15 @@ def line_number(token: int, index: int) -> int:
     return token * LINES_PER_ATTEMPT + index
 
 
+class BacklogRow(NamedTuple):
+    """What of a tenant's jobs waits: accepted, and not handed out (any more)."""
+
+    tenant: str
+    jobs: int
+    size: int
+    """Bytes of their arguments."""
+
+
 class PauseRow(NamedTuple):
     """A queue is paused or resumed."""
 
@@ -245,6 +256,8 @@ class Saves:
     """Lines to forget: of these jobs, by key, up to the attempt with that token."""
     replays: list[tuple[int, bytes]] = field(default_factory=list)
     """Dead letters, by key, with the id of the job that repeats each."""
+    backlogs: list[BacklogRow] = field(default_factory=list)
+    """Each replaces the one of its tenant: what waits once all of this is written."""
     key_ceiling: int | None = None
     token_ceiling: int | None = None
     """Numbers up to a ceiling may be used without asking the store again."""
@@ -267,6 +280,7 @@ class Saves:
             or self.lines
             or self.left_lines
             or self.replays
+            or self.backlogs
             or self.key_ceiling is not None
             or self.token_ceiling is not None
         )

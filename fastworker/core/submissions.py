@@ -14,6 +14,7 @@ from fastworker.core.keys import digest_of
 from fastworker.core.lanes import LaneDraft
 from fastworker.core.memory import Draft
 from fastworker.core.questions import Known, KnownJob, KnownKey
+from fastworker.core.quotas import admit
 from fastworker.core.records import (
     FinishRow,
     JobOptions,
@@ -26,9 +27,6 @@ from fastworker.core.records import (
 
 _QUEUED = TaskStatus.QUEUED
 _SCHEDULED = TaskStatus.SCHEDULED
-
-FULL_RETRY_SECONDS: Final = 1.0
-"""What is told to whoever meets a full queue: jobs leave it all the time."""
 
 _OTHER_KEY: Final = (
     "this idempotency key belongs to a job with other arguments; "
@@ -54,13 +52,11 @@ def accept_submission(draft: Draft, fact: Submission, known: Known, now: Now) ->
     if fact.keys is not None:
         claims = {}
         rows = _find_older(draft, answer, claims, known, now)
-    if draft.room is None:
-        draft.room = draft.memory.room()
-    if len(rows) > draft.room:
-        rows = _refuse_beyond_room(draft, answer, rows, known)
+    rows = admit(draft, answer, rows, lambda job_id: _is_repeat(draft, job_id, known), now)
     if fact.atomic and _refuse_whole(draft, answer, rows, known):
         return
-    draft.room -= len(rows)
+    if claims and answer.refused:
+        _forget_refused_claims(answer, claims)
     lanes = [_lane_for(draft, spec, fact.tenant) for spec in fact.specs]
     ids, which, ready_at, expires_at = fact.ids, fact.which, fact.ready_at, fact.expires_at
     deadlines = Deadlines(fact)
@@ -111,23 +107,6 @@ def _refuse_whole(
         for index in everybody
     ]
     return True
-
-
-def _refuse_beyond_room(
-    draft: Draft, answer: AnswerSubmission, rows: Sequence[int], known: Known
-) -> Sequence[int]:
-    """Refuse new jobs; those that are stored already are accepted again, as ever."""
-    repeats: list[int] = []
-    message = (
-        f"{draft.memory.max_queued_jobs} jobs wait already, as many as this control plane takes; "
-        "add workers, or raise --max-queued-jobs"
-    )
-    for index in rows:
-        if _is_repeat(draft, answer.fact.ids[index], known):
-            repeats.append(index)
-        else:
-            answer.refused.append(Refusal(index, "overloaded", message, FULL_RETRY_SECONDS))
-    return repeats
 
 
 def _spec_at(fact: Submission, index: int) -> Spec:
@@ -227,6 +206,21 @@ def _give_keys(draft: Draft, claims: dict[KeyName, _Claim], *, until: float) -> 
         draft.keys[name] = KeyRow(*name, claim.id, job.key, claim.digest, until)
 
 
+def _forget_refused_claims(answer: AnswerSubmission, claims: dict[KeyName, _Claim]) -> None:
+    """A job that is refused holds no key, and whoever would have got it instead is refused, too."""
+    fact = answer.fact
+    refused = {fact.ids[row.index]: row for row in answer.refused if row.code != "conflict"}
+    for name in [name for name, claim in claims.items() if claim.id in refused]:
+        del claims[name]
+    for row in [row for row in answer.existing if row[1] in refused]:
+        answer.existing.remove(row)
+        index, holder = row
+        if all(index != other.index for other in answer.refused):
+            no = refused[holder]
+            answer.refused.append(Refusal(index, no.code, no.message, no.retry_after))
+    answer.older = [older for older in answer.older if older not in refused]
+
+
 def _note_replays(
     draft: Draft, fact: Submission, replays: Sequence[int], rows: Sequence[int]
 ) -> None:
@@ -319,6 +313,7 @@ def _accept_new(
         0,
         None,
         options,
+        len(payload),
         payload,
     )
     draft.insert(job)

@@ -70,7 +70,7 @@ class Inbox:
             Overloaded: too many jobs or bytes of this priority wait.
         """
         depth = self._depths[priority]
-        size = sum(map(len, fact.payloads))
+        size = fact.size()
         if depth.jobs + len(fact.ids) > WAITING_JOBS or depth.size + size > WAITING_BYTES:
             raise Overloaded(
                 f"the control plane has {depth.jobs} {TaskPriority(priority).name} jobs "
@@ -112,7 +112,7 @@ class Inbox:
             while depth.jobs and jobs < BATCH_JOBS:
                 fact = self._submissions[priority].receive_nowait()
                 depth.jobs -= len(fact.ids)
-                depth.size -= sum(map(len, fact.payloads))
+                depth.size -= fact.size()
                 jobs += len(fact.ids)
                 batch.append(fact)
 

@@ -17,7 +17,7 @@ from fastworker.core.records import STATUS_CODES, STATUS_NUMBERS, TaskStatus
 from fastworker.errors import CannotCreate, StoreBroken, StoreUnusable
 from fastworker.store.contract import NoSpace
 from fastworker.store.folder import DATABASE, cannot_write
-from fastworker.store.migrations import check_ours
+from fastworker.store.migrations import COUNT_BACKLOGS, WITH_BACKLOGS, check_ours
 from fastworker.store.sqlite_file import DAMAGED, connect, damaged, error_code
 
 _NO_ACCESS: Final = frozenset(
@@ -148,6 +148,8 @@ def check(location: Path) -> CheckReport:
         except StoreUnusable as error:
             return CheckReport(str(location), version, 0, [str(error)])
         problems += [*_disagreements(connection), *_miscounts(connection)]
+        if version >= WITH_BACKLOGS:
+            problems += _wrong_backlogs(connection)
         jobs = _number(connection, "SELECT count(*) FROM jobs")
         return CheckReport(str(location), version, jobs, problems)
 
@@ -233,6 +235,20 @@ def _miscounts(connection: sqlite3.Connection) -> Iterator[str]:
         noted, found = kept.get(name, 0), int(counted.get(name, 0))
         if noted != found:
             yield f"{name} is noted as {noted}, and {found} are there"
+
+
+def _wrong_backlogs(connection: sqlite3.Connection) -> Iterator[str]:
+    """Where what is noted of a tenant's waiting jobs is not what is there."""
+    found = {tenant: counted for tenant, *counted in connection.execute(COUNT_BACKLOGS)}
+    noted = {tenant: kept for tenant, *kept in connection.execute("SELECT * FROM backlogs")}
+    for tenant in sorted(found.keys() | noted.keys()):
+        jobs, size = found.get(tenant, (0, 0))
+        if noted.get(tenant, [0, 0]) != [jobs, size]:
+            kept = " jobs, ".join(map(str, noted.get(tenant, [0, 0])))
+            yield (
+                f"the backlog of tenant {tenant} is noted as {kept} bytes, "
+                f"and {jobs} jobs, {size} bytes are there"
+            )
 
 
 def _counts(connection: sqlite3.Connection) -> dict[str, int]:

@@ -12,6 +12,7 @@ from itertools import islice, takewhile
 
 from fastworker.core.records import (
     AttemptView,
+    BacklogRow,
     CallbackRow,
     CallbackTry,
     FamilyRow,
@@ -76,6 +77,7 @@ class MemoryStore:
         self._family = FamilyTable()
         self._running = RunningTable()
         self._paused: set[tuple[str, str]] = set()
+        self._backlogs: dict[str, BacklogRow] = {}
         self._counts: Counter[TaskStatus] = Counter()
         self._key_ceiling = 0
         self._token_ceiling = 0
@@ -93,6 +95,7 @@ class MemoryStore:
             next_position=1 + max(self._key_ceiling, *self._jobs, 0),
             next_due_at=self._lines.due(float("inf"), 0)[1],
             paused=frozenset(self._paused),
+            backlogs=list(self._backlogs.values()),
             checkpointed=self._running.checkpointed,
         )
 
@@ -155,6 +158,7 @@ class MemoryStore:
                 self._paused.add((tenant, queue))
             else:
                 self._paused.discard((tenant, queue))
+        self._backlogs.update((row.tenant, row) for row in saves.backlogs)
         for replayed, replayed_by in saves.replays:
             if replayed in self._jobs:
                 self._jobs[replayed].replayed_by = replayed_by
@@ -196,6 +200,7 @@ class MemoryStore:
             token=finish.token,
             attempts=finish.attempts,
             started_at=finish.started_at,
+            size=before.size if finish.keep_payload else 0,
             payload=before.payload if finish.keep_payload else None,
         )
         self._counts[before.status] -= 1
@@ -348,7 +353,7 @@ class MemoryStore:
     def _bury(self, job: StoredJob, now: float) -> None:
         """Forget a job's outcome and arguments, and remember that it was."""
         job.finish = job.end()._replace(value=None, failure=None, keep_payload=False)
-        job.row = job.row._replace(payload=None)
+        job.row = job.row._replace(size=0, payload=None)
         job.tombstone_at = now
         self._tombstones.append(job.row.key)
 

@@ -93,6 +93,7 @@ SELECT_LINES: Final = (
 SET_PAUSED: Final = "INSERT OR IGNORE INTO paused VALUES (?, ?)"
 SET_RESUMED: Final = "DELETE FROM paused WHERE tenant = ? AND queue = ?"
 SET_REPLAYED: Final = "UPDATE jobs SET replayed_by = ? WHERE key = ?"
+SET_BACKLOG: Final = "INSERT OR REPLACE INTO backlogs VALUES (?, ?, ?)"
 SET_META: Final = (
     "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
@@ -100,14 +101,14 @@ SET_META: Final = (
 _JOB_COLUMNS: Final = (
     "j.key, j.id, j.lane, j.status, j.position, j.ready_at, j.expires_at, j.due_at,"
     " j.submitted_at, j.token, j.session, j.attempts, j.deaths, j.started_at, j.failures,"
-    " j.first_started_at, j.options"
+    " j.first_started_at, j.options, coalesce(length(p.payload), 0)"
 )
 _WITH_PAYLOAD: Final = (
     f"SELECT {_JOB_COLUMNS},"
     f" CASE WHEN length(p.payload) <= {INLINE_PAYLOAD_BYTES} THEN p.payload END"
 )
 SELECT_RUNNING: Final = (
-    f"SELECT {_JOB_COLUMNS}, NULL FROM jobs j"
+    f"SELECT {_JOB_COLUMNS}, NULL FROM jobs j LEFT JOIN payloads p USING (key)"
     f" WHERE status = {RUNNING} AND position IS NULL AND finished_at IS NULL ORDER BY key"
 )
 SELECT_READY: Final = (
@@ -304,14 +305,14 @@ def failure(stored: bytes | None) -> Failure | None:
 
 def job_row(row: StoredRow) -> JobRow:
     """A job as the ``SELECT_…`` of job rows give it."""
-    columns = (*row[:3], STATUS_CODES[row[3]], *row[4:16], _options(row[16]), row[17])
+    columns = (*row[:3], STATUS_CODES[row[3]], *row[4:16], _options(row[16]), *row[17:19])
     return JobRow._make(columns)
 
 
 def known_job(row: StoredRow) -> KnownJob:
     """A job and its end as `select_known` gives them."""
     job = job_row(row)
-    finished_at, value, stored, has_payload = row[18:]
+    finished_at, value, stored, has_payload = row[19:]
     if finished_at is None:
         return KnownJob(job, None)
     finish = FinishRow(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fastworker.core.records import (
     STATUS_NUMBERS,
+    BacklogRow,
     CallbackRow,
     CallbackTry,
     FinishRow,
@@ -119,6 +120,7 @@ class SqliteStore:
             next_position=1 + max(key_ceiling, self._number("SELECT max(key) FROM jobs")),
             next_due_at=self._next_due_at(skip=0),
             paused=frozenset(execute("SELECT tenant, queue FROM paused")),
+            backlogs=[BacklogRow(*row) for row in execute("SELECT * FROM backlogs")],
             checkpointed=frozenset(key for (key,) in execute("SELECT key FROM checkpoints")),
         )
 

@@ -9,7 +9,7 @@ from fastworker.store import rows
 
 
 def write_rest(connection: sqlite3.Connection, saves: Saves) -> None:
-    """Attempts, workers, keys, families, what running jobs leave, pauses and replays."""
+    """Attempts, workers, keys, families, what running jobs leave, pauses, backlogs and replays."""
     if saves.attempts:
         rows.INSERT_ATTEMPT.write(connection, saves.attempts)
     if saves.workers:
@@ -30,6 +30,8 @@ def write_rest(connection: sqlite3.Connection, saves: Saves) -> None:
         connection.executemany(rows.DELETE_OLD_LINES, saves.left_lines)
     for tenant, queue, paused in saves.pauses:
         connection.execute(rows.SET_PAUSED if paused else rows.SET_RESUMED, (tenant, queue))
+    if saves.backlogs:
+        connection.executemany(rows.SET_BACKLOG, saves.backlogs)
     if saves.replays:
         given = [(replayed_by, key) for key, replayed_by in saves.replays]
         connection.executemany(rows.SET_REPLAYED, given)

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from fastworker.core.backlogs import WAITING
 from fastworker.core.commands import (
     AnnounceEnded,
     AnswerRegistration,
@@ -40,7 +41,14 @@ from fastworker.core.facts import (
     Unwindings,
     Withdrawals,
 )
-from fastworker.core.records import FinishRow, JobOptions, JobRow, TaskPriority, TaskStatus
+from fastworker.core.records import (
+    BacklogRow,
+    FinishRow,
+    JobOptions,
+    JobRow,
+    TaskPriority,
+    TaskStatus,
+)
 from fastworker.core.returns import DEATHS_ALONE
 from tests.core.harness import (
     LEASE,
@@ -52,6 +60,7 @@ from tests.core.harness import (
     submission,
 )
 
+ARGUMENTS = len(b"arguments")
 QUEUES = ("default", "images")
 TENANTS = ("default", "acme")
 WORKERS = (b"worker-one", b"worker-two", b"worker-three")
@@ -488,6 +497,21 @@ class Cluster(RuleBasedStateMachine):
         assert set(memory.stored_lanes.values()) == {lane for lane in memory.waiting if lane.stored}
         payloads = (row.payload for row in memory.jobs.values())
         assert memory.payload_bytes == sum(len(payload) for payload in payloads if payload)
+
+    @invariant()
+    def what_waits_is_counted_exactly(self) -> None:
+        store, memory = self.plane.store, self.plane.dispatcher.memory
+        counts = Counter(
+            self.tenant_of[view.id]
+            for view in store.reader().views(self.accepted)
+            if view.status in WAITING
+        )
+        waiting = counts.total()
+        assert {row.tenant: row for row in store.load().backlogs} == memory.backlogs.by_tenant
+        for tenant in set(self.tenant_of.values()):
+            jobs = counts[tenant]
+            assert memory.backlogs.of(tenant) == BacklogRow(tenant, jobs, jobs * ARGUMENTS)
+        assert (memory.backlogs.jobs, memory.backlogs.size) == (waiting, waiting * ARGUMENTS)
 
     @invariant()
     def poison_is_bounded(self) -> None:

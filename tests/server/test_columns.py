@@ -34,7 +34,7 @@ def leased(
 ) -> tuple[JobRow, int]:
     job = JobRow(
         *(number, bytes([number]) * 16, 1, TaskStatus.RUNNING, None, None, None, None, 0.0),
-        *(number, SESSION, 1, deaths, None, failures, None, options, b"arguments"),
+        *(number, SESSION, 1, deaths, None, failures, None, options, 9, b"arguments"),
     )
     return job, 0
 

@@ -51,7 +51,7 @@ async def test_registration_is_answered_before_anything_is_assigned() -> None:
 async def test_arguments_read_for_a_lease_that_was_given_back_are_not_sent(stands: bool) -> None:
     leased = JobRow(
         *(1, b"j" * 16, 1, TaskStatus.RUNNING, None, None, None, None, 0.0),
-        *(7, SESSION, 1, 0, None, 0, None, DEFAULT_OPTIONS, None),
+        *(7, SESSION, 1, 0, None, 0, None, DEFAULT_OPTIONS, 9, None),
     )
     given_back = leased._replace(status=TaskStatus.QUEUED, session=None)
     sent: list[bytes] = []

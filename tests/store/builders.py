@@ -47,9 +47,11 @@ def make_job(key: int, **changes: Any) -> JobRow:
         failures=0,
         first_started_at=None,
         options=DEFAULT_OPTIONS,
+        size=len(b"arguments"),
         payload=b"arguments",
     )
-    return row._replace(**changes)
+    payload = changes.get("payload", row.payload)
+    return row._replace(size=len(payload or b""))._replace(**changes)
 
 
 def run_job(row: JobRow, *, token: int = 7) -> JobRow:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fastworker.core.records import Saves
+from fastworker.core.records import BacklogRow, Saves
 from fastworker.errors import (
     CannotCreate,
     InvalidOption,
@@ -46,6 +46,7 @@ def folder(tmp_path: Path) -> Path:
             lanes=[LANE],
             inserts=[run_job(make_job(1)), make_job(2), make_job(3)],
             finishes=[make_finish(2)],
+            backlogs=[BacklogRow("default", 1, 9)],
             key_ceiling=100,
             token_ceiling=1000,
         )
@@ -85,7 +86,9 @@ def test_no_store_is_told_and_none_is_made(tmp_path: Path) -> None:
 
 def test_a_sound_store_has_no_problems_while_in_use(folder: Path) -> None:
     store = open_store(folder, "power")
-    store.save(Saves(inserts=[make_job(4)], finishes=[make_finish(1)]))
+    now_waiting = BacklogRow("default", 2, 18)
+    saves = Saves(inserts=[make_job(4)], finishes=[make_finish(1)], backlogs=[now_waiting])
+    store.save(saves)
     assert check(folder).problems == []
     store.close()
 
@@ -102,6 +105,8 @@ def test_a_sound_store_has_no_problems_while_in_use(folder: Path) -> None:
         ("UPDATE jobs SET key = 300 WHERE key = 3", "still to be given"),
         ("UPDATE meta SET value = 7 WHERE name = 'ended_success'", "noted as 7, and 1 are there"),
         ("DELETE FROM meta WHERE name = 'results'", "results is noted as 0, and 1 are there"),
+        ("DELETE FROM backlogs", "noted as 0 jobs, 0 bytes, and 1 jobs, 9 bytes are there"),
+        ("UPDATE backlogs SET size = 8", "noted as 1 jobs, 8 bytes, and 1 jobs, 9 bytes"),
         ("UPDATE migrations SET checksum = 'x'", "a different build"),
         ("PRAGMA application_id = 3", "another program"),
         ("PRAGMA user_version = 99", "has format 99"),
@@ -296,13 +301,15 @@ def test_own_checkpoints_are_no_strangers(folder: Path) -> None:
 
 SYNC_SCRIPT = """
 import sys; from pathlib import Path
-from fastworker.core.records import Saves; from fastworker.errors import StoreBroken
+from fastworker.core.records import BacklogRow, Saves
+from fastworker.errors import StoreBroken
 from fastworker.store.opening import open_store; from tests.store.builders import *
 store = open_store(Path(sys.argv[1]), 'power')
 print('opened', flush=True)
 try:
     for key in range(10, 40):
-        store.save(Saves(inserts=[make_job(key)], key_ceiling=100))
+        waits = [BacklogRow('default', key - 8, 9 * (key - 8))]
+        store.save(Saves(inserts=[make_job(key)], backlogs=waits, key_ceiling=100))
         print(key, flush=True)
 except StoreBroken:
     try: store.save(Saves(inserts=[make_job(99)]))

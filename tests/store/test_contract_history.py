@@ -8,13 +8,23 @@ import pytest
 
 from fastworker.core.records import (
     AttemptView,
+    BacklogRow,
     Failure,
     JobOptions,
     PauseRow,
     Saves,
     TaskStatus,
 )
-from fastworker.store.contract import DeadFilter, JobFilter, KnownKey, Questions, Store
+from fastworker.store.contract import (
+    INLINE_PAYLOAD_BYTES,
+    DeadFilter,
+    DuplicateJob,
+    JobFilter,
+    KnownKey,
+    Questions,
+    RefillQuestion,
+    Store,
+)
 from fastworker.store.opening import open_store
 from tests.store.builders import (
     job_id,
@@ -234,6 +244,31 @@ def test_queues_are_paused_until_they_are_resumed(store: Store) -> None:
     assert store.load().paused == {("default", "images")}
     store.save(Saves(pauses=[images._replace(paused=False), mail, images]))
     assert store.load().paused == {("default", "images"), ("default", "mail")}
+
+
+def test_backlogs_are_as_they_were_written_last(store: Store) -> None:
+    assert store.load().backlogs == []
+    first, other = BacklogRow("default", 2, 18), BacklogRow("acme", 1, 9)
+    store.save(Saves(inserts=[make_job(1), make_job(2)], backlogs=[first, other]))
+    store.save(Saves(backlogs=[first._replace(jobs=1, size=9)]))
+    assert sorted(store.load().backlogs) == [other, BacklogRow("default", 1, 9)]
+    # With a transaction that is refused they stay.
+    with pytest.raises(DuplicateJob):
+        store.save(Saves(inserts=[make_job(1)], backlogs=[BacklogRow("default", 9, 99)]))
+    assert sorted(store.load().backlogs) == [other, BacklogRow("default", 1, 9)]
+
+
+def test_rows_tell_how_large_arguments_are_that_are_not_loaded(store: Store) -> None:
+    large = make_job(1, payload=bytes(INLINE_PAYLOAD_BYTES + 1))
+    leased = run_job(make_job(2, payload=b"12345"))
+    put_off = make_job(3, status=TaskStatus.SCHEDULED, position=None, ready_at=7.0, due_at=7.0)
+    store.save(Saves(inserts=[large, leased, put_off]))
+    asked = Questions(ids=[large.id], refills=[RefillQuestion(1, -1, 10)], due_before=8.0)
+    known = store.recall(asked)
+    rows = [known.jobs[large.id].row, known.refills[1][0], known.due[0], *store.load().running]
+    sizes = [INLINE_PAYLOAD_BYTES + 1, INLINE_PAYLOAD_BYTES + 1, 9, 5]
+    assert [row.size for row in rows] == sizes
+    assert [row.payload for row in rows] == [None, None, b"arguments", None]
 
 
 @pytest.mark.parametrize("durability", ["power", "process"])

@@ -13,7 +13,7 @@ import cbor2
 import pytest
 
 from fastworker.core.questions import Questions
-from fastworker.core.records import FinishRow, JobRow, Saves, TaskStatus
+from fastworker.core.records import BacklogRow, FinishRow, JobRow, Saves, TaskStatus
 from fastworker.errors import StoreUnusable
 from fastworker.store import migrations
 from fastworker.store.contract import DeadFilter
@@ -114,6 +114,7 @@ def check_intact(folder: Path) -> None:
     try:
         snapshot = store.load()
         assert (snapshot.queued, snapshot.scheduled, snapshot.key_ceiling) == ({1: 1}, 1, 100)
+        assert snapshot.backlogs == [BacklogRow("default", 2, 18)]
         assert snapshot.running == [RUNNING._replace(payload=None)]
         known = store.recall(Questions(ids=[job_id(key) for key in range(1, 6)])).jobs
         assert [known[row.id].row for row in (WAITING, RUNNING, LATER)] == [WAITING, RUNNING, LATER]

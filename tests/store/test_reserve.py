@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from fastworker.core.records import Saves
+from fastworker.core.records import BacklogRow, Saves
 from fastworker.store import reserve as reserves
 from fastworker.store.care import check
 from fastworker.store.contract import NoSpace, Retention, Store
@@ -62,7 +62,8 @@ def save_until_full(store: Store, *, first: int) -> int:
     key = first
     with pytest.raises(NoSpace):
         for key in range(first, first + 100_000):
-            store.save(Saves(inserts=[make_job(key)], key_ceiling=key))
+            waits = BacklogRow("default", key - first + 1, 9 * (key - first + 1))
+            store.save(Saves(inserts=[make_job(key)], backlogs=[waits], key_ceiling=key))
     return key
 
 
@@ -96,10 +97,12 @@ def test_outcomes_are_stored_on_a_full_disk_and_jobs_when_it_has_space(disk: Dis
     assert store.prune(Retention(results_count=0), now=NOW).results > 0
 
     disk.free()
-    store.save(Saves(inserts=[make_job(after)], key_ceiling=after))
+    waits = after - 2000 + 1
+    backlog = BacklogRow("default", waits, 9 * waits)
+    store.save(Saves(inserts=[make_job(after)], backlogs=[backlog], key_ceiling=after))
     assert reserve.stat().st_blocks * 512 >= 4 << 20
     counts = store.reader().counts()
-    assert counts["success"] == 1000 and counts["queued"] == after - 2000 + 1
+    assert counts["success"] == 1000 and counts["queued"] == waits
     store.close()
     assert check(disk.path / "store").problems == []
 
