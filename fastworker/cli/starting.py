@@ -8,7 +8,7 @@ import re
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fastworker.config import (
     INSECURE_TOKEN,
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fastworker.cli")
 
+OTHERS: Final = 0o007
+"""Permission bits of everybody but owner and group."""
+
 
 def start_control_plane(settings: Settings) -> int:
     """Run a control plane until it is stopped; return its exit code."""
@@ -45,6 +48,7 @@ def start_control_plane(settings: Settings) -> int:
     )
     if warning is not None:
         log.warning(warning)
+    _warn_of_open_key(settings)
     import trio
 
     from fastworker.server.control_plane import run_control_plane
@@ -187,6 +191,17 @@ def _check_tls(settings: Settings, listening: list[Address]) -> None:
             )
 
 
+def _warn_of_open_key(settings: Settings) -> None:
+    """A key that others can read lets them stand in for us; mounted secrets often are like that."""
+    path = settings.tls_key
+    if path is not None and path.exists() and path.stat().st_mode & OTHERS:
+        log.warning(
+            "tls_key %a can be read by other users; make it yours alone: chmod 600 %a",
+            str(path),
+            str(path),
+        )
+
+
 def _check_readable(**files: Path | None) -> None:
     for name, path in files.items():
         if path is None:
@@ -204,6 +219,7 @@ def start_subworker(settings: Settings) -> int:
     configure_logging(settings.log_level, settings.log_format)
     withhold_token()
     asked = subworker_settings(settings, environment())
+    _warn_of_open_key(settings)
     if not settings.task_modules:
         log.warning("no task modules were given, so this subworker can run nothing")
     import trio

@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from fastworker.wire.addresses import Address
@@ -53,7 +53,7 @@ class StandIn:
     """
 
     address: Address
-    token: str
+    token: str = field(repr=False)
     open_transport: TransportOpener | None = None
     check: Callable[[], None] | None = None
 
