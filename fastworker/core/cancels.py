@@ -7,7 +7,6 @@ not started again either way.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from fastworker.core import families
 from fastworker.core.commands import AcknowledgeOutcomes, SettleCancel, WithdrawJobs
@@ -17,19 +16,17 @@ from fastworker.core.memory import Draft, PendingCancel
 from fastworker.core.outcomes import holds
 from fastworker.core.questions import Known
 from fastworker.core.records import JobRow, Now, TaskStatus
+from fastworker.core.sight import is_hidden
 from fastworker.core.submissions import recorded_end
-
-EARLY_CANCEL_SECONDS: Final = 60.0
-"""How long a cancel waits for the submission it has overtaken."""
-
-EARLY_CANCELS: Final = 10_000
-"""How many of them; the oldest are forgotten first."""
 
 
 def cancel_jobs(draft: Draft, fact: CancelRequest, known: Known, now: Now) -> None:
     """Settle every id at once, or ask the subworker that holds it."""
     leased: list[JobRow] = []
     for index, job_id in enumerate(fact.ids):
+        if is_hidden(draft, job_id, known, fact.tenant):
+            _settle_unknown(draft, fact, index, now)
+            continue
         job = draft.job(job_id)
         beyond_window = False
         if job is None:
@@ -58,13 +55,16 @@ def _settle_ended(draft: Draft, fact: CancelRequest, index: int, known: Known, n
     job_id = fact.ids[index]
     if recorded_end(draft, job_id, known) is not None or job_id in known.jobs:
         draft.commands.append(SettleCancel(fact, index, "finished_first"))
-        return
+    else:
+        _settle_unknown(draft, fact, index, now)
+
+
+def _settle_unknown(draft: Draft, fact: CancelRequest, index: int, now: Now) -> None:
+    """For the one who asks there is no such job. If there will be, it is cancelled at once."""
     if fact.follows:
         return
-    early = draft.memory.early_cancels
-    early[job_id] = (now.monotonic + EARLY_CANCEL_SECONDS, fact.reason or "cancelled")
-    while early and (len(early) > EARLY_CANCELS or next(iter(early.values()))[0] < now.monotonic):
-        early.popitem(last=False)
+    reason = fact.reason or "cancelled"
+    draft.memory.early_cancels.note(fact.tenant, fact.ids[index], reason, now=now.monotonic)
     draft.commands.append(SettleCancel(fact, index, "unknown"))
 
 

@@ -35,7 +35,16 @@ from fastworker.core.handout import hand_out
 from fastworker.core.lanes import Lane
 from fastworker.core.memory import MAX_QUEUED_BYTES, MAX_QUEUED_JOBS, Draft, Memory
 from fastworker.core.questions import Known, Questions, RefillQuestion, Snapshot
-from fastworker.core.records import DEFAULT_TENANT, JobRow, Now, PauseRow, Saves, TaskStatus
+from fastworker.core.records import (
+    ALL_TENANTS,
+    DEFAULT_TENANT,
+    JobRow,
+    Now,
+    PauseRow,
+    Saves,
+    TaskStatus,
+)
+from fastworker.core.sight import is_hidden, unseen_ids
 from fastworker.core.targets import capable_sessions, free_alone
 from fastworker.core.tenants import Tenants
 
@@ -117,7 +126,9 @@ class Dispatcher:
                         self._ask(asked, fact.ids)
                     if fact.keys is not None:
                         asked.keys += submissions.key_names(fact)
-                case CancelRequest() | WatchRequest() | Outcomes():
+                case CancelRequest() | WatchRequest():
+                    self._ask_for(asked, fact.ids, fact.tenant)
+                case Outcomes():
                     self._ask(asked, fact.ids)
                 case _:
                     pass
@@ -138,11 +149,17 @@ class Dispatcher:
         )
 
     def _is_paused(self, lane: Lane) -> bool:
-        return (lane.key.tenant, lane.key.queue) in self.memory.paused
+        return self.memory.is_paused(lane.key.tenant, lane.key.queue)
 
     def _ask(self, asked: Questions, ids: Sequence[bytes]) -> None:
         jobs, recent = self.memory.jobs, self.memory.recent
         asked.ids += [job_id for job_id in ids if job_id not in jobs and recent.get(job_id) is None]
+
+    def _ask_for(self, asked: Questions, ids: Sequence[bytes], tenant: str | None) -> None:
+        if tenant is None:
+            self._ask(asked, ids)
+        elif unseen := unseen_ids(self.memory, ids, tenant):
+            asked.ids_of.setdefault(tenant, []).extend(unseen)
 
     # -- the turn ---------------------------------------------------------------------------
 
@@ -240,9 +257,9 @@ class Dispatcher:
         queue: str,
         status: TaskStatus,
         *,
+        tenant: str = DEFAULT_TENANT,
         job_id: bytes | None = None,
         attempts: int = 0,
-        tenant: str = DEFAULT_TENANT,
     ) -> str | None:
         """Why a job that has not started waits, in words; None if it does not wait.
 
@@ -254,7 +271,7 @@ class Dispatcher:
             return "it failed and is tried again later" if attempts else "it is scheduled for later"
         if status is not TaskStatus.QUEUED:
             return None
-        if (tenant, queue) in self.memory.paused:
+        if self.memory.is_paused(tenant, queue):
             return f"queue {queue!r} is paused"
         if not any(
             session.can_run(tenant, task, queue) for session in self.memory.sessions.values()
@@ -297,16 +314,23 @@ class Dispatcher:
 
 
 def _pause_queue(draft: Draft, fact: QueuePause) -> None:
-    queue = fact.tenant, fact.queue
-    if draft.pauses.get(queue, queue in draft.memory.paused) is not fact.paused:
-        draft.pauses[queue] = fact.paused
-        draft.saves.pauses.append(PauseRow(*queue, fact.paused))
+    queues = [(fact.tenant, fact.queue)]
+    if fact.tenant == ALL_TENANTS and not fact.paused:
+        known = draft.memory.paused.union(draft.pauses)
+        queues += sorted(each for each in known.difference(queues) if each[1] == fact.queue)
+    for queue in queues:
+        if draft.pauses.get(queue, queue in draft.memory.paused) is not fact.paused:
+            draft.pauses[queue] = fact.paused
+            draft.saves.pauses.append(PauseRow(*queue, fact.paused))
     draft.commands.append(AnswerPause(fact))
 
 
 def _answer_watch(draft: Draft, fact: WatchRequest, known: Known) -> None:
     answer = AnswerWatch(fact, [], [], [])
     for job_id in fact.ids:
+        if is_hidden(draft, job_id, known, fact.tenant):
+            answer.unknown.append(job_id)
+            continue
         if draft.job(job_id) is not None or job_id in draft.inserted or job_id in draft.changed:
             continue
         ended = submissions.recorded_end(draft, job_id, known)

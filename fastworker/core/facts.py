@@ -245,7 +245,11 @@ class Renewals:
 
 @dataclass(slots=True, eq=False)
 class QueuePause:
-    """Somebody wants a queue to hand out nothing, or to go on."""
+    """Somebody wants a queue to hand out nothing, or to go on.
+
+    ``tenant``: of whose jobs; ``*``: of everybody's, and what was paused for one tenant goes on,
+    too.
+    """
 
     origin: object
     queue: str

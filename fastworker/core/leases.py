@@ -65,6 +65,8 @@ def _keeps(draft: Draft, session: Session, job_id: bytes, token: int) -> bool:
     job = draft.job(job_id)
     if job is None or job.token != token:
         return False
+    if session.tenant not in (None, draft.tenant_of(job.lane)):
+        return False
     if job.status is TaskStatus.QUEUED and job.session is None:
         # What is left in its lane is passed over.
         revived = job._replace(

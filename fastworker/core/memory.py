@@ -7,19 +7,20 @@ handled again: registrations, renewals, and the counting of credit, which `Draft
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
 from fastworker.core.admissions import Admissions, Bucket
 from fastworker.core.backlogs import BacklogDraft, Backlogs
 from fastworker.core.commands import CancelChildren, Command, SettleCancel
+from fastworker.core.early_cancels import EarlyCancels
 from fastworker.core.facts import CancelRequest
 from fastworker.core.ids import id_text
 from fastworker.core.lanes import Lane, LaneDraft, LaneIndex
 from fastworker.core.questions import Snapshot
 from fastworker.core.recent import RecentResults
 from fastworker.core.records import (
+    ALL_TENANTS,
     FinishRow,
     JobRow,
     KeyRow,
@@ -80,8 +81,7 @@ class Memory:
         self.sessions: dict[bytes, Session] = {}
         self.recent = RecentResults()
         self.cancels: dict[bytes, PendingCancel] = {}
-        self.early_cancels: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
-        """Cancels that overtook their submission: until when (monotonic), and why."""
+        self.early_cancels = EarlyCancels()
         self.payload_bytes = 0
         self.max_queued_jobs = MAX_QUEUED_JOBS
         self.max_queued_bytes = MAX_QUEUED_BYTES
@@ -99,7 +99,7 @@ class Memory:
         self.lined: dict[int, tuple[int, ...]] = {}
         """Attempts of open jobs, by key, that have said something since the start."""
         self.paused: set[tuple[str, str]] = set(snapshot.paused)
-        """(tenant, queue) of those that hand out nothing."""
+        """(tenant, queue) of those that hand out nothing; tenant ``*``: whosesoever jobs."""
         for number, key in snapshot.lanes:
             self.add_lane(Lane(number, key, stored=snapshot.queued.get(number, 0)))
         self.next_lane = max((row.lane for row in snapshot.lanes), default=0) + 1
@@ -117,6 +117,11 @@ class Memory:
             self.stored_lanes[lane.number] = lane
         else:
             self.stored_lanes.pop(lane.number, None)
+
+    def is_paused(self, tenant: str, queue: str) -> bool:
+        """Whether a queue hands out none of this tenant's jobs."""
+        paused = self.paused
+        return bool(paused) and ((tenant, queue) in paused or (ALL_TENANTS, queue) in paused)
 
 
 class Draft:
@@ -237,9 +242,11 @@ class Draft:
 
     def is_paused(self, key: LaneKey) -> bool:
         """Whether the queue of a lane hands out nothing after this turn."""
-        queue = key.tenant, key.queue
-        changed = self.pauses.get(queue)
-        return queue in self.memory.paused if changed is None else changed
+        return self._is_paused(key.tenant, key.queue) or self._is_paused(ALL_TENANTS, key.queue)
+
+    def _is_paused(self, tenant: str, queue: str) -> bool:
+        changed = self.pauses.get((tenant, queue))
+        return (tenant, queue) in self.memory.paused if changed is None else changed
 
     def lane(self, key: LaneKey) -> LaneDraft:
         """The lane with this key; a new one is made if there is none."""
@@ -283,6 +290,10 @@ class Draft:
             shares = self.memory.shares.setdefault(name, Shares())
             draft = self._share_drafts[name] = ShareDraft(shares)
         return draft
+
+    def tenant_of(self, lane: int) -> str:
+        """Whose jobs wait in the lane with this number."""
+        return self.lane_numbered(lane).lane.key.tenant
 
     # -- credit -----------------------------------------------------------------------------
 
@@ -342,7 +353,7 @@ class Draft:
         for queue, paused in self.pauses.items():
             (memory.paused.add if paused else memory.paused.discard)(queue)
         for job_id in self.used_early_cancels:
-            memory.early_cancels.pop(job_id, None)
+            memory.early_cancels.forget(job_id)
         for backlog in self.saves.backlogs:
             memory.backlogs.set(backlog)
         memory.buckets.update(self.admissions.buckets)

@@ -29,9 +29,13 @@ class Questions:
     due_limit: int = 1000
     keys: list[tuple[str, str, str]] = field(default_factory=list)
     """Idempotency keys: (tenant, task, key)."""
+    ids_of: dict[str, list[bytes]] = field(default_factory=dict)
+    """As ``ids``, asked for one tenant: of other tenants' jobs nothing is read."""
 
     def __bool__(self) -> bool:
-        return bool(self.ids or self.refills or self.due_before is not None or self.keys)
+        return bool(
+            self.ids or self.refills or self.due_before is not None or self.keys or self.ids_of
+        )
 
 
 class KnownKey(NamedTuple):

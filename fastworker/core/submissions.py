@@ -35,6 +35,7 @@ _OTHER_KEY: Final = (
 _OTHER_TASK: Final = (
     "this task_id belongs to a job of another task; leave task_id out to have a new one made"
 )
+_TAKEN: Final = "this task_id cannot be used; leave task_id out to have a new one made"
 _OTHER_ARGUMENTS: Final = (
     "this task_id belongs to a job with other arguments; leave task_id out to have a new one made"
 )
@@ -261,7 +262,12 @@ def _answer_repeat(
         row, ended = row or stored.row, ended or stored.finish
     lane = row.lane if row is not None else ended.lane if ended is not None else 0
     conflict = None
-    if lane and draft.lane_numbered(lane).lane.key.task != spec.task:
+    key = draft.lane_numbered(lane).lane.key if lane else None
+    if key is not None and key.tenant != answer.fact.tenant:
+        # Whose it is, and how it stands, is nothing that this submitter may know.
+        answer.refused.append(Refusal(index, "conflict", _TAKEN))
+        return
+    if key is not None and key.task != spec.task:
         conflict = _OTHER_TASK
     elif _has_other_arguments(answer.fact.payloads[index], row, stored):
         conflict = _OTHER_ARGUMENTS
@@ -319,10 +325,11 @@ def _accept_new(
     draft.insert(job)
     if families.belongs(options):
         families.join(draft, job)
-    early = draft.memory.early_cancels.get(job_id)
-    if early is not None and early[0] > now.monotonic:
+    early = draft.memory.early_cancels
+    reason = early.reason(lane.lane.key.tenant, job_id, now=now.monotonic) if early else None
+    if reason is not None:
         draft.used_early_cancels.append(job_id)
-        end_job(draft, job, TaskStatus.CANCELLED, now, reason=early[1])
+        end_job(draft, job, TaskStatus.CANCELLED, now, reason=reason)
     elif options.parent is not None and families.is_orphan(draft, options):
         end_job(draft, job, TaskStatus.CANCELLED, now, reason=families.PARENT_CANCELLED)
     elif expires_at is not None and expires_at <= now.wall:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fastworker.core.nouns import TaskStatus
+from fastworker.core.nouns import DEFAULT_TENANT, TaskStatus
 from fastworker.core.rows import Failure
 
 
@@ -45,6 +45,7 @@ class JobView(NamedTuple):
     replayed_by: bytes | None = None
     progress: ProgressView | None = None
     """Of a running job that has told any; no store has it."""
+    tenant: str = DEFAULT_TENANT
 
 
 class AttemptView(NamedTuple):

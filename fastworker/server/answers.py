@@ -37,6 +37,9 @@ REFUSED_GROUPS: Final = 64
 MAX_OPEN_GROUPS: Final = 8
 """Per connection: a group is held in memory until its last message has come."""
 
+_GroupName = tuple[str, bytes]
+"""Tenant and id: jobs of several tenants are never accepted together."""
+
 Complete = Callable[[JobOptions], JobOptions]
 """Adds what the connection knows (signing token, parent) and refuses what it may not ask."""
 
@@ -116,10 +119,11 @@ class Intake:
         self._inbox = inbox
         self._send = send
         self._complete = complete
-        self._tenant = tenant
+        self.tenant = tenant
+        """Of what comes next: inside jobs each message says for which job it speaks."""
         self._wall = wall
-        self._groups: dict[bytes, _Group] = {}
-        self._refused: OrderedDict[bytes, CallerError] = OrderedDict()
+        self._groups: dict[_GroupName, _Group] = {}
+        self._refused: OrderedDict[_GroupName, CallerError] = OrderedDict()
 
     def receive(self, message: Submit) -> None:
         """Take one `Submit`; its answer comes now or later through ``send``."""
@@ -141,7 +145,7 @@ class Intake:
             self._refuse_wrong(message, ids, answer, wrong)
         for priority, indices in _by_priority(specs, message, len(ids)).items():
             fact = _columns(message, ids, specs, indices)
-            fact.tenant = self._tenant
+            fact.tenant = self.tenant
             fact.deadlines = self._deadlines(message, indices)
             origin = Origin(self._peer, [(answer, indices)])
             fact.origin = origin
@@ -201,23 +205,24 @@ class Intake:
         specs: list[Spec | None],
         wrong: dict[int, CallerError],
     ) -> None:
-        group_id, total = message.group, message.group_total
+        total = message.group_total
         if not ids:
             raise ProtocolError("message Submit, field ids: expected at least one job of its group")
-        if group_id is None or total is None or not 0 < total <= MAX_GROUP_JOBS:
+        if message.group is None or total is None or not 0 < total <= MAX_GROUP_JOBS:
             raise ProtocolError(
                 f"message Submit, field group_total: expected 1 to {MAX_GROUP_JOBS}, got {total}"
             )
-        group = self._groups.get(group_id)
+        name = self.tenant, message.group
+        group = self._groups.get(name)
         if group is None:
-            if (refused := self._refused.get(group_id)) is not None:
+            if (refused := self._refused.get(name)) is not None:
                 _refuse_all(Origin(self._peer, [(answer, range(len(ids)))]), refused)
                 return
             if len(self._groups) >= MAX_OPEN_GROUPS:
                 raise ProtocolError(f"more than {MAX_OPEN_GROUPS} groups are open at once")
             origin = Origin(self._peer, [])
-            fact = Submission(origin, [], [], [], which=[], atomic=True, tenant=self._tenant)
-            group = self._groups[group_id] = _Group(total, fact, origin)
+            fact = Submission(origin, [], [], [], which=[], atomic=True, tenant=self.tenant)
+            group = self._groups[name] = _Group(total, fact, origin)
         before = len(group.fact.ids)
         deadlines = self._deadlines(message, range(len(ids)))
         group.fact.deadlines = _joined(group.fact.deadlines, deadlines, before, len(ids))
@@ -225,20 +230,20 @@ class Intake:
         group.origin.parts.append((answer, range(len(ids))))
         group.size += sum(map(len, message.payloads))
         if wrong:
-            self._refuse_group(group_id, next(iter(wrong.values())))
+            self._refuse_group(name, next(iter(wrong.values())))
         elif len(group.fact.ids) > total or group.size > MAX_GROUP_BYTES:
             raise ProtocolError(
                 f"a group has {len(group.fact.ids)} jobs and {group.size} bytes; "
                 f"announced were {total}, and {MAX_GROUP_BYTES} bytes are allowed"
             )
         elif len(group.fact.ids) == total:
-            del self._groups[group_id]
+            del self._groups[name]
             urgent = max(spec.priority for spec in group.fact.specs)
             self._offer(group.fact, group.origin, urgent)
 
-    def _refuse_group(self, group_id: bytes, error: CallerError) -> None:
-        group = self._groups.pop(group_id)
-        self._refused[group_id] = error
+    def _refuse_group(self, name: _GroupName, error: CallerError) -> None:
+        group = self._groups.pop(name)
+        self._refused[name] = error
         if len(self._refused) > REFUSED_GROUPS:
             self._refused.popitem(last=False)
         _refuse_all(group.origin, error)

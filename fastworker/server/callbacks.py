@@ -65,17 +65,18 @@ class CallbackService:
         self._wake = trio.Event()
         self._made = 0
         self._open: set[bytes] = set()
-        self._acknowledged: dict[bytes, trio.Event] = {}
+        self._acknowledged: dict[bytes, tuple[tuple[str, bytes], trio.Event]] = {}
+        """Of those that were pushed: to whom."""
 
     async def resolve(self, address: str, submitter: str | None) -> str:
         """See `callback_rules.resolve_callback`."""
         return await resolve_callback(address, submitter, self._settings.callback_allow)
 
-    def acknowledge(self, deliveries: list[bytes]) -> None:
+    def acknowledge(self, deliveries: list[bytes], tenant: str, client: bytes | None) -> None:
         """The application has taken these, says a client over its own connection."""
         for delivery in deliveries:
-            event = self._acknowledged.get(delivery)
-            if event is not None:
+            whose, event = self._acknowledged.get(delivery, (None, None))
+            if event is not None and whose == (tenant, client):
                 event.set()
 
     async def serve_forever(self, plane: Plane) -> None:
@@ -170,10 +171,12 @@ class CallbackService:
         return Callback(row.delivery, body, sign_callback(token or "", body))
 
     async def _push(self, plane: Plane, row: CallbackRow, message: Callback) -> bool:
-        client = plane.roster.clients_by_id.get(bytes.fromhex(row.address.partition(":")[2]))
+        whose = row.tenant, bytes.fromhex(row.address.partition(":")[2])
+        client = plane.roster.clients_by_id.get(whose)
         if client is None or client.closed:
             return False
-        event = self._acknowledged[row.delivery] = trio.Event()
+        event = trio.Event()
+        self._acknowledged[row.delivery] = whose, event
         client.send(message)
         with trio.move_on_after(ANSWER_SECONDS):
             await event.wait()

@@ -30,6 +30,7 @@ from fastworker.server.dead_letters import change_dead_letters
 from fastworker.server.following import Follower
 from fastworker.server.identity import Identity
 from fastworker.server.manage import queue_pause
+from fastworker.server.owners import owner_key
 from fastworker.server.permissions import refusal
 from fastworker.server.plane import Plane
 from fastworker.server.reports import fetch_views, make_report, roster_message
@@ -88,6 +89,8 @@ class ClientPeer(Watcher):
         self._dialled = dialled
         self._authority = authority
         self._parent: JobRow | None = None
+        self._bound = authority is None
+        """Whether its tenant is certain: inside jobs once it has shown the lease of one."""
         self._callbacks: dict[str, str | FastWorkerError] = {}
         self.client_id: bytes | None = None
         self._intake = Intake(
@@ -96,6 +99,11 @@ class ClientPeer(Watcher):
             wall=lambda: plane.clock().wall,
         )
         self._follower = Follower(plane.following, plane.running, plane.store, self.send, reads)
+
+    @property
+    def sees(self) -> str | None:
+        """The tenant whose jobs there are for this client; None: everybody's."""
+        return self._identity.sees
 
     def send(self, message: Message) -> None:
         """Queue a message for this client; nothing happens once it has left."""
@@ -109,11 +117,12 @@ class ClientPeer(Watcher):
         roster = self._plane.roster
         roster.left()
         roster.clients.discard(self)
-        if self.client_id is not None and roster.clients_by_id.get(self.client_id) is self:
-            del roster.clients_by_id[self.client_id]
         self._plane.streams.leave(self)
         if self.client_id is not None:
-            self._plane.owners.left(self.client_id, self)
+            whose = self._identity.submits_as, self.client_id
+            if roster.clients_by_id.get(whose) is self:
+                del roster.clients_by_id[whose]
+            self._plane.owners.left(owner_key(*whose), self)
 
     async def receive(self, message: Message) -> None:
         """Handle one message.
@@ -134,7 +143,7 @@ class ClientPeer(Watcher):
                 await self._submit(message)
             case Watch():
                 await self._plane.inbox.put(
-                    WatchRequest(self, _bounded(message, message.ids), self._identity.sees)
+                    WatchRequest(self, _bounded(message, message.ids), self.sees)
                 )
             case Unwatch():
                 self._plane.roster.unwatch(split_ids(message.ids), self)
@@ -143,12 +152,10 @@ class ClientPeer(Watcher):
                 if not ids:
                     raise ProtocolError("message Cancel, field ids: expected at least one id")
                 origin = CancelOrigin(self, message.request, len(ids))
-                fact = CancelRequest(
-                    origin, ids, message.reason, self._identity.sees, message.grace
-                )
+                fact = CancelRequest(origin, ids, message.reason, self.sees, message.grace)
                 await self._plane.inbox.put(fact)
             case Follow():
-                self._follower.follow(message)
+                self._follower.follow(message, self.sees)
             case Unfollow():
                 self._follower.unfollow(message.request)
             case Fetch() | Query():
@@ -156,7 +163,9 @@ class ClientPeer(Watcher):
             case Manage():
                 await self._manage(message)
             case CallbackAck():
-                self._plane.acknowledge_callbacks(split_ids(message.deliveries))
+                taken = split_ids(message.deliveries)
+                whose = self._identity.submits_as, self.client_id
+                self._plane.acknowledge_callbacks(taken, *whose)
             case StreamPull():
                 self._plane.streams.pull(self, message)
             case Introduce():
@@ -177,15 +186,29 @@ class ClientPeer(Watcher):
         roster = self._plane.roster
         if self.client_id not in (None, message.client):
             raise ProtocolError("message Introduce, field client: it is another one than before")
+        if self.client_id is None:
+            self._bind(message)
         self.client_id = message.client
-        self._plane.owners.arrived(message.client, self)
+        whose = self._identity.submits_as, message.client
+        self._plane.owners.arrived(owner_key(*whose), self)
         if message.callbacks:
-            roster.clients_by_id[message.client] = self
+            roster.clients_by_id[whose] = self
         if message.roster:
             roster.clients.add(self)
-            self.send(roster_message(self._plane, self._dialled))
+            self.send(roster_message(self._plane, self._dialled, self.sees))
         for listener in self._plane.roster.on_client:
             listener(message.client)
+
+    def _bind(self, message: Introduce) -> None:
+        """What a client inside a job may see is decided, once, by the lease that it shows."""
+        if message.parent is None or self._authority is None:
+            return
+        parent = self._authority(message.parent, message.parent_token or 0)
+        if parent is None:
+            raise Forbidden("the job that this client speaks for no longer holds its lease")
+        self._identity = self._identity.in_job(self._plane.tenant_of(parent))
+        self._intake.tenant = self._identity.submits_as
+        self._bound = True
 
     async def _submit(self, message: Submit) -> None:
         if self._plane.draining:
@@ -215,6 +238,12 @@ class ClientPeer(Watcher):
                 "this job no longer holds its lease, so it may not submit in its name; "
                 "another attempt may be running"
             )
+        tenant = self._plane.tenant_of(self._parent)
+        if self._bound and tenant != self._identity.tenant:
+            raise Forbidden(
+                "this client was started by a job of another tenant; start one in each job"
+            )
+        self._intake.tenant = tenant
 
     def _complete(self, options: JobOptions) -> JobOptions:
         """Write what only this side may write: it is never taken from the wire."""
@@ -235,12 +264,14 @@ class ClientPeer(Watcher):
     def _owner(self, seconds: float) -> bytes:
         if self.client_id is None:
             raise InvalidOption("option owned: this connection has not said which client it is")
-        self._plane.owners.note(self.client_id, seconds)
-        return self.client_id
+        owner = owner_key(self._identity.submits_as, self.client_id)
+        self._plane.owners.note(owner, seconds)
+        return owner
 
     def _callback(self, address: str) -> str:
         if address.startswith("client:"):
-            if self.client_id is None or address != f"client:{self.client_id.hex()}":
+            mine = self.client_id is not None and self._intake.tenant == self._identity.submits_as
+            if not mine or address != f"client:{(self.client_id or b'').hex()}":
                 raise Forbidden("a callback over a connection goes to the submitter's own only")
             return address
         found = self._callbacks[address]
@@ -283,11 +314,11 @@ class ClientPeer(Watcher):
         answer: Callable[[], Awaitable[Message]]
         if isinstance(message, Fetch):
             ids = _bounded(message, message.ids)
-            answer = partial(fetch_views, self._plane, message.request, ids)
+            answer = partial(fetch_views, self._plane, message.request, ids, self.sees)
         elif isinstance(message, Manage):
-            answer = partial(change_dead_letters, self._plane, message)
+            answer = partial(change_dead_letters, self._plane, message, self.sees)
         else:
-            answer = partial(make_report, self._plane, message)
+            answer = partial(make_report, self._plane, message, self.sees)
         await self._limit.acquire()
         self._reads.start_soon(self._answer_read, message, answer)
 

@@ -146,7 +146,7 @@ async def run_control_plane(
         )
         cascades = Cascades()
         roster.cancel_children = cascades.want
-        roster.describe = lambda: roster_message(plane, None)
+        roster.describe = lambda sees: roster_message(plane, None, sees)
         if handle_signals:
             _settle_memory()
             raise_descriptor_limit(settings.max_connections)

@@ -45,8 +45,23 @@ def edited_payload(options: OptionMap, jobs: int) -> bytes | None:
     return payload
 
 
-def dead_filter(options: OptionMap) -> DeadFilter:
-    """Which dead letters, and which page of them."""
+def named_tenant(options: OptionMap, sees: str | None) -> str | None:
+    """Whose jobs are meant: the ``tenant`` that is named, or all that may be seen.
+
+    Args:
+        sees: the tenant whose jobs the asker may know of; None: everybody's.
+
+    Raises:
+        InvalidOption: another one is named than the asker's; whether there is one is not said.
+    """
+    tenant = text_option(options, "tenant")
+    if sees is not None and tenant not in (None, sees):
+        raise InvalidOption(f"tenant can only be {sees!r} here, as this token's; leave it out")
+    return tenant if sees is None else sees
+
+
+def dead_filter(options: OptionMap, sees: str | None) -> DeadFilter:
+    """Which dead letters, of those that may be seen, and which page of them."""
     limit, before = options.get("limit", 100), options.get("before")
     if type(limit) is not int or not 1 <= limit <= MAX_LETTERS:
         raise InvalidOption(f"limit is {limit!r:.40}; expected 1 to {MAX_LETTERS}")
@@ -59,6 +74,7 @@ def dead_filter(options: OptionMap) -> DeadFilter:
         ended_after=_moment(options, "ended_after"),
         before_key=before,
         limit=limit,
+        tenant=named_tenant(options, sees),
     )
 
 

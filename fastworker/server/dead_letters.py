@@ -45,6 +45,7 @@ class _Repeat(NamedTuple):
     """A dead letter with all that its replay needs."""
 
     key: int
+    tenant: str
     spec: Spec
     payload: bytes
 
@@ -81,13 +82,16 @@ async def _turn(plane: Plane) -> AsyncIterator[_Turn]:
 # -- reads ----------------------------------------------------------------------------------
 
 
-async def dead_maps(plane: Plane, options: OptionMap) -> list[OptionMap]:
+async def dead_maps(plane: Plane, options: OptionMap, sees: str | None) -> list[OptionMap]:
     """A page of dead letters, newest first, without tracebacks.
+
+    Args:
+        sees: here and below, the tenant whose jobs the asker may know of; None: everybody's.
 
     Raises:
         InvalidOption: a filter that cannot be one.
     """
-    letters = await plane.store.dead(dead_filter(options))
+    letters = await plane.store.dead(dead_filter(options, sees))
     return [{**view_to_map(without_traceback(view)), "key": key} for key, view in letters]
 
 
@@ -98,14 +102,14 @@ def without_traceback(view: JobView) -> JobView:
     return view._replace(failure=view.failure._replace(traceback=""))
 
 
-async def dead_letter_map(plane: Plane, options: OptionMap) -> OptionMap:
+async def dead_letter_map(plane: Plane, options: OptionMap, sees: str | None) -> OptionMap:
     """One dead letter with arguments and attempts, also if it has been replayed.
 
     Raises:
         InvalidOption: no id was given.
         UnknownJob: it is no dead letter.
     """
-    view = (await _dead_views(plane, named_id(options)))[0]
+    view = (await _dead_views(plane, named_id(options), sees))[0]
     if not view.result_kept:
         raise UnknownJob(f"dead letter {id_text(view.id)} was discarded or is no longer kept")
     found: OptionMap = {"letter": view_to_map(view), "attempts": await _attempts(plane, view.id)}
@@ -118,7 +122,7 @@ async def dead_letter_map(plane: Plane, options: OptionMap) -> OptionMap:
     return found
 
 
-async def attempt_maps(plane: Plane, options: OptionMap) -> list[OptionMap]:
+async def attempt_maps(plane: Plane, options: OptionMap, sees: str | None) -> list[OptionMap]:
     """The attempts of any job.
 
     Raises:
@@ -126,7 +130,7 @@ async def attempt_maps(plane: Plane, options: OptionMap) -> list[OptionMap]:
         UnknownJob: no job has this id.
     """
     job_id = named_id(options)[0]
-    if not await plane.store.views([job_id]):
+    if not await plane.store.views([job_id], sees):
         raise _unknown(job_id)
     return await _attempts(plane, job_id)
 
@@ -138,7 +142,7 @@ async def _attempts(plane: Plane, job_id: bytes) -> list[OptionMap]:
 # -- changes --------------------------------------------------------------------------------
 
 
-async def change_dead_letters(plane: Plane, message: Manage) -> Report:
+async def change_dead_letters(plane: Plane, message: Manage, sees: str | None) -> Report:
     """Replay or discard the named dead letters, or one page of those that a filter finds.
 
     Returns:
@@ -153,13 +157,13 @@ async def change_dead_letters(plane: Plane, message: Manage) -> Report:
     async with _turn(plane) as turn:
         match message.what, "ids" in options:
             case "replay", True:
-                body: OptionMap = {"ids": b"".join(await _replay_named(plane, turn, options))}
+                body: OptionMap = {"ids": b"".join(await _replay_named(plane, turn, options, sees))}
             case "replay", False:
-                body = await _replay_page(plane, turn, dead_filter(options))
+                body = await _replay_page(plane, turn, dead_filter(options, sees))
             case "discard", True:
-                body = {"count": await _discard_named(plane, named_ids(options))}
+                body = {"count": await _discard_named(plane, named_ids(options), sees)}
             case "discard", False:
-                body = await _discard_page(plane, dead_filter(options))
+                body = await _discard_page(plane, dead_filter(options, sees))
             case _:
                 raise InvalidOption(
                     f"there is no change {message.what!r}; there are pause, resume, replay "
@@ -168,10 +172,12 @@ async def change_dead_letters(plane: Plane, message: Manage) -> Report:
     return Report(message.request, body)
 
 
-async def _replay_named(plane: Plane, turn: _Turn, options: OptionMap) -> list[bytes]:
+async def _replay_named(
+    plane: Plane, turn: _Turn, options: OptionMap, sees: str | None
+) -> list[bytes]:
     ids = named_ids(options)
     edited = edited_payload(options, len(ids))
-    views = await _dead_views(plane, ids)
+    views = await _dead_views(plane, ids, sees)
     made = {view.id: view.replayed_by for view in views if view.replayed_by is not None}
     fresh = [view for view in views if view.replayed_by is None]
     repeats = await _load(plane, fresh, edited)
@@ -181,7 +187,7 @@ async def _replay_named(plane: Plane, turn: _Turn, options: OptionMap) -> list[b
                 f"dead letter {id_text(view.id)} cannot be replayed: "
                 "it was discarded, or its arguments are no longer kept"
             )
-    made |= await _submit(plane, turn, repeats)
+    made |= await _submit_all(plane, turn, repeats)
     return [made[job_id] for job_id in ids]
 
 
@@ -197,7 +203,7 @@ async def _replay_page(plane: Plane, turn: _Turn, criteria: DeadFilter) -> Optio
         if not last and sum(len(each.payload) for each in batch.values()) < BATCH_BYTES:
             continue
         try:
-            count += len(await _submit(plane, turn, batch))
+            count += len(await _submit_all(plane, turn, batch))
         except Overloaded:
             if cursor is None:
                 raise
@@ -206,8 +212,8 @@ async def _replay_page(plane: Plane, turn: _Turn, criteria: DeadFilter) -> Optio
     return _page_body(count, page, criteria)
 
 
-async def _discard_named(plane: Plane, ids: Sequence[bytes]) -> int:
-    views = await _dead_views(plane, ids)
+async def _discard_named(plane: Plane, ids: Sequence[bytes], sees: str | None) -> int:
+    views = await _dead_views(plane, ids, sees)
     for view in views:
         if view.replayed_by is not None:
             raise UnknownJob(
@@ -259,19 +265,19 @@ async def _load(
         row = known[view.id].row
         payload = payloads.get(row.key) if edited is None else edited
         if payload is not None:
-            options = _replay_options(plane, row.options, view.id)
+            options = _replay_options(plane, row.options, view)
             spec = Spec(view.task, view.queue, view.priority, options)
-            found[view.id] = _Repeat(row.key, spec, payload)
+            found[view.id] = _Repeat(row.key, view.tenant, spec, payload)
     return found
 
 
-def _replay_options(plane: Plane, options: JobOptions, replay_of: bytes) -> JobOptions:
+def _replay_options(plane: Plane, options: JobOptions, letter: JobView) -> JobOptions:
     """Those of the old job. A connection that has gone cannot be called again, so a callback
     over one is left out; nor does anybody take the items of a stream, so they are its result."""
     found = dataclasses.replace(
         options,
         parent=None,
-        replay_of=replay_of,
+        replay_of=letter.id,
         deadline=None,
         owned=None,
         owner=None,
@@ -279,23 +285,33 @@ def _replay_options(plane: Plane, options: JobOptions, replay_of: bytes) -> JobO
     )
     callback = options.callback
     if callback is not None and callback.startswith("client:"):
-        client = callback.removeprefix("client:")
-        if client not in {each.hex() for each in plane.roster.clients_by_id}:
+        client = bytes.fromhex(callback.removeprefix("client:"))
+        if (letter.tenant, client) not in plane.roster.clients_by_id:
             return dataclasses.replace(
                 found, callback=None, callback_data=None, callback_token=None
             )
     return found
 
 
-async def _submit(plane: Plane, turn: _Turn, repeats: dict[bytes, _Repeat]) -> dict[bytes, bytes]:
-    """Submit the replays and wait until they are stored: old id → new id.
+async def _submit_all(
+    plane: Plane, turn: _Turn, repeats: dict[bytes, _Repeat]
+) -> dict[bytes, bytes]:
+    """Submit the replays, each tenant's together, and wait until they are stored: old id → new id.
 
     Raises:
-        Overloaded: too much waits to be accepted; nothing was submitted.
+        Overloaded: too much waits to be accepted; nothing more was submitted.
         Rejected: they were refused.
     """
-    if not repeats:
-        return {}
+    made: dict[bytes, bytes] = {}
+    for tenant in dict.fromkeys(each.tenant for each in repeats.values()):
+        its = {old: each for old, each in repeats.items() if each.tenant == tenant}
+        made |= await _submit(plane, turn, its, tenant)
+    return made
+
+
+async def _submit(
+    plane: Plane, turn: _Turn, repeats: dict[bytes, _Repeat], tenant: str
+) -> dict[bytes, bytes]:
     wall = plane.clock().wall
     # Letters are found newest first; the oldest is to run first.
     made = {
@@ -319,6 +335,7 @@ async def _submit(plane: Plane, turn: _Turn, repeats: dict[bytes, _Repeat]) -> d
         [each.payload for each in letters],
         which=range(count),
         atomic=True,
+        tenant=tenant,
         replays=[each.key for each in letters],
     )
     plane.inbox.offer(fact, min(each.spec.priority for each in letters))
@@ -340,13 +357,13 @@ def _refusal(row: list[object]) -> Rejected:
 # -- what was asked -------------------------------------------------------------------------
 
 
-async def _dead_views(plane: Plane, ids: Sequence[bytes]) -> list[JobView]:
+async def _dead_views(plane: Plane, ids: Sequence[bytes], sees: str | None) -> list[JobView]:
     """These jobs, in order.
 
     Raises:
         UnknownJob: one is not known, or no dead letter.
     """
-    views = {view.id: view for view in await plane.store.views(ids)}
+    views = {view.id: view for view in await plane.store.views(ids, sees)}
     for job_id in ids:
         if job_id not in views:
             raise _unknown(job_id)

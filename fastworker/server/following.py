@@ -98,15 +98,16 @@ class Follower:
         self._nursery = nursery
         self._open: dict[int, trio.CancelScope] = {}
 
-    def follow(self, message: Follow) -> None:
-        """Answer it when there is something new."""
+    def follow(self, message: Follow, sees: str | None) -> None:
+        """Answer it when there is something new; ``sees``: the tenant whose jobs there are for
+        this connection, None: everybody's."""
         if len(self._open) >= FOLLOWED_PER_CONNECTION:
             text = f"at most {FOLLOWED_PER_CONNECTION} jobs are followed over one connection"
             self._send(Problem(InvalidOption.code, text, request=message.request))
             return
         self.unfollow(message.request)
         scope = self._open[message.request] = trio.CancelScope()
-        self._nursery.start_soon(self._answer, message, scope)
+        self._nursery.start_soon(self._answer, message, sees, scope)
 
     def unfollow(self, request: int) -> None:
         """It is not wanted any more; perhaps it has been answered already."""
@@ -119,11 +120,11 @@ class Follower:
         for request in list(self._open):
             self.unfollow(request)
 
-    async def _answer(self, message: Follow, scope: trio.CancelScope) -> None:
+    async def _answer(self, message: Follow, sees: str | None, scope: trio.CancelScope) -> None:
         with scope, self._following.of(message.id) as news:
             while True:
                 event = news.event
-                answer = await self._look(message)
+                answer = await self._look(message, sees)
                 if answer is not None:
                     if self._open.get(message.request) is scope:
                         del self._open[message.request]
@@ -131,10 +132,10 @@ class Follower:
                     return
                 await event.wait()
 
-    async def _look(self, message: Follow) -> Message | None:
+    async def _look(self, message: Follow, sees: str | None) -> Message | None:
         """The answer, if there is one by now."""
         # First how it stands, then the lines: those of a job that had ended then are all there.
-        view = next(iter(await self._store.views([message.id])), None)
+        view = next(iter(await self._store.views([message.id], sees)), None)
         if view is None:
             text = f"no job {id_text(message.id)} is known; check the id"
             return Problem(UnknownJob.code, text, request=message.request)

@@ -54,6 +54,15 @@ class Identity:
             return None
         return self.tenant
 
+    def in_job(self, tenant: str | None = None) -> Identity:
+        """For whom the code of a job speaks that a subworker with this identity runs: it may
+        submit, on a lease's authority, and sees that one tenant's jobs.
+
+        Args:
+            tenant: of the job; None: no lease has been shown yet.
+        """
+        return replace(self, tenant=tenant or self.submits_as, roles=frozenset({Role.SUBMIT}))
+
     @property
     def may_submit(self) -> bool:
         """Whether it may submit, cancel and replay jobs."""
@@ -73,11 +82,6 @@ class Identity:
     def may_administer(self) -> bool:
         """Whether it may change what concerns everybody."""
         return Role.ADMIN in self.roles
-
-    @property
-    def for_its_tasks(self) -> Identity:
-        """For whom the code speaks that a subworker runs: it may submit, on a lease's authority."""
-        return replace(self, roles=self.roles | {Role.SUBMIT})
 
     def check_connects_as(self, role: str) -> None:
         """See that it may connect as a ``client`` or ``subworker``.

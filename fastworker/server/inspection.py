@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from fastworker.core.ids import ID_BYTES
-from fastworker.core.records import JobRow, TaskStatus
+from fastworker.core.records import DEFAULT_TENANT, JobRow, TaskStatus
 from fastworker.core.sessions import Session
 from fastworker.errors import InvalidOption, UnknownJob
 from fastworker.server.criteria import text_option
@@ -71,8 +71,11 @@ class Inspections:
             question.answered.set()
 
 
-async def stack_map(plane: Plane, options: OptionMap) -> OptionMap:
+async def stack_map(plane: Plane, options: OptionMap, sees: str | None) -> OptionMap:
     """The report ``stack`` {id}: {status}, and {job} if its code runs.
+
+    Args:
+        sees: the tenant whose jobs the asker may know of; None: everybody's.
 
     Raises:
         InvalidOption: no id.
@@ -81,9 +84,9 @@ async def stack_map(plane: Plane, options: OptionMap) -> OptionMap:
     job_id = options.get("id")
     if not isinstance(job_id, bytes) or len(job_id) != ID_BYTES:
         raise InvalidOption("the report stack is of one job; give its id")
-    job = plane.dispatcher.job(job_id)
+    job = plane.job(job_id, sees)
     if job is None or job.status is not TaskStatus.RUNNING or job.session is None:
-        views = await plane.store.views([job_id])
+        views = await plane.store.views([job_id], sees)
         if not views:
             raise UnknownJob("no such job is known, or its result is no longer kept")
         return {"status": views[0].status.value}
@@ -98,8 +101,11 @@ async def stack_map(plane: Plane, options: OptionMap) -> OptionMap:
     return {"status": job.status.value, "job": _silent_map(plane, job, session)}
 
 
-async def tree_map(plane: Plane, options: OptionMap) -> OptionMap:
+async def tree_map(plane: Plane, options: OptionMap, sees: str | None) -> OptionMap:
     """The report ``tree`` {stacks, worker}: every subworker with the jobs it runs.
+
+    Args:
+        sees: the tenant whose jobs, and whose subworkers, it is about; None: everybody's.
 
     Raises:
         InvalidOption: an option that is none.
@@ -108,26 +114,27 @@ async def tree_map(plane: Plane, options: OptionMap) -> OptionMap:
     if not isinstance(stacks, bool):
         raise InvalidOption(f"stacks is {stacks!r:.40}; expected true or false")
     label = text_option(options, "worker")
-    sessions = [
-        session
-        for session in plane.dispatcher.memory.sessions.values()
-        if session.known and label in (None, session.label)
-    ]
+    sessions = [session for session in plane.sessions(sees) if label in (None, session.label)]
+    held = {each.incarnation: _held(plane, each, sees) for each in sessions}
     answers: dict[bytes, Inspected | None] = {}
 
     async def ask(session: Session) -> None:
+        tokens = None if sees is None else [job.token for job in held[session.incarnation]]
         answers[session.incarnation] = await plane.inspections.ask(
-            plane, session.incarnation, None, stacks=stacks
+            plane, session.incarnation, tokens, stacks=stacks
         )
 
     async with trio.open_nursery() as nursery:
         for session in sessions:
-            if session.held:
+            if held[session.incarnation]:
                 nursery.start_soon(ask, session)
             else:
                 answers[session.incarnation] = Inspected(0, [])
     budget = _Budget(MAX_CHARACTERS, MAX_JOBS)
-    workers = [_worker_map(plane, each, answers[each.incarnation], budget) for each in sessions]
+    workers = [
+        _worker_map(plane, each, _held(plane, each, sees), answers[each.incarnation], budget)
+        for each in sessions
+    ]
     return {"workers": workers, "complete": budget.complete}
 
 
@@ -147,10 +154,17 @@ class _Budget:
         return self.complete
 
 
+def _held(plane: Plane, session: Session, sees: str | None) -> list[JobRow]:
+    return [job for job_id in list(session.held) if (job := plane.job(job_id, sees))]
+
+
 def _worker_map(
-    plane: Plane, session: Session, answer: Inspected | None, budget: _Budget
+    plane: Plane,
+    session: Session,
+    held: Sequence[JobRow],
+    answer: Inspected | None,
+    budget: _Budget,
 ) -> OptionMap:
-    held = [job for job_id in list(session.held) if (job := plane.dispatcher.job(job_id))]
     if answer is None:
         jobs = [_silent_map(plane, job, session) for job in held if job.started_at is not None]
     else:
@@ -201,6 +215,8 @@ def _known_map(plane: Plane, job: JobRow, session: Session | None) -> OptionMap:
         "worker": "" if session is None else session.label,
         "watchers": plane.roster.watchers_of(job.id),
     }
+    if key.tenant != DEFAULT_TENANT:
+        found["tenant"] = key.tenant
     if job.options.parent is not None:
         found["parent"] = job.options.parent
     if job.started_at is not None:

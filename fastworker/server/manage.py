@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from fastworker.core.facts import QueuePause
 from fastworker.core.names import check_name
+from fastworker.core.records import ALL_TENANTS
 from fastworker.errors import InvalidOption
+from fastworker.server.criteria import named_tenant
 from fastworker.wire.messages import Manage, Report
 
 if TYPE_CHECKING:
@@ -29,15 +31,18 @@ class PauseOrigin:
 
 
 def queue_pause(peer: Watcher, message: Manage) -> QueuePause:
-    """The fact that a ``pause`` or ``resume`` is.
+    """The fact that a ``pause`` or ``resume`` is: for the jobs of the tenant that is named, or of
+    all that the peer sees.
 
     Raises:
-        InvalidOption: it names no queue.
+        InvalidOption: it names no queue, or a tenant whose jobs the peer does not see.
         InvalidName: the queue's name cannot be one.
     """
-    queue = (message.options or {}).get("queue")
+    options = message.options or {}
+    queue, tenant = options.get("queue"), named_tenant(options, peer.sees)
     if queue is None:
         raise InvalidOption(f"{message.what} needs a queue; name one")
     name = check_name("queue", queue)
     paused = message.what == "pause"
-    return QueuePause(PauseOrigin(peer, message.request, name, paused=paused), name, paused)
+    origin = PauseOrigin(peer, message.request, name, paused=paused)
+    return QueuePause(origin, name, paused, tenant or ALL_TENANTS)

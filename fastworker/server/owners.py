@@ -9,11 +9,14 @@ from __future__ import annotations
 import heapq
 import logging
 import math
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from fastworker.core.facts import CancelRequest
+from fastworker.core.ids import ID_BYTES
+from fastworker.core.records import DEFAULT_TENANT
 from fastworker.server.cascades import JOBS_AT_ONCE
 
 if TYPE_CHECKING:
@@ -25,6 +28,13 @@ CLIENT_GONE: Final = "its client has gone"
 
 LENGTHS_PER_OWNER: Final = 16
 """Different times for which one client's jobs outlive it; beyond that they wait for the longest."""
+
+
+def owner_key(tenant: str, client: bytes) -> bytes:
+    """What the jobs of a client are owned by: nobody in another tenant can be the same owner."""
+    if tenant == DEFAULT_TENANT:
+        return client
+    return sha256(tenant.encode() + b"\0" + client).digest()[:ID_BYTES]
 
 
 class Owners:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import trio
 
 from fastworker.core.dispatcher import Dispatcher
-from fastworker.core.records import Now
+from fastworker.core.records import JobRow, Now
+from fastworker.core.sessions import Session
 from fastworker.server.connections import Connections
 from fastworker.server.descriptors import connections_possible
 from fastworker.server.following import Following
@@ -48,7 +49,7 @@ class Plane:
     store: StoreThread
     roster: ConnectedRoster
     resolve_callback: CallbackResolver
-    acknowledge_callbacks: Callable[[list[bytes]], None]
+    acknowledge_callbacks: Callable[[list[bytes], str, bytes | None], None]
     owners: Owners
     following: Following
     running: RunningProgress
@@ -71,7 +72,16 @@ class Plane:
     def __post_init__(self) -> None:
         possible = connections_possible(self.settings.max_connections)
         self.gate = Gate(possible, self.settings.max_connections_per_address)
-        self.streams = Streams(self.roster, self.dispatcher.job)
+        self.streams = Streams(self.roster, self.dispatcher.job, self.tenant_of)
+
+    def tenant_of(self, job: JobRow) -> str:
+        """Whose job this is."""
+        return self.dispatcher.memory.lanes_by_number[job.lane].key.tenant
+
+    def job(self, job_id: bytes, sees: str | None) -> JobRow | None:
+        """A job that memory holds, for whoever sees the jobs of this tenant (None: everybody's)."""
+        job = self.dispatcher.job(job_id)
+        return None if job is None or sees not in (None, self.tenant_of(job)) else job
 
     def warn(self, text: str) -> None:
         """Log a warning once."""
@@ -87,8 +97,11 @@ class Plane:
             return list(self.addresses)
         return [_with_host(address, dialled_host) for address in self.addresses]
 
-    def worker_maps(self) -> list[OptionMap]:
-        """The known subworkers, for rosters and reports."""
+    def worker_maps(self, sees: str | None) -> list[OptionMap]:
+        """The known subworkers that run jobs of this tenant (None: all), for rosters and reports.
+
+        What they run for others is not told.
+        """
         return [
             {
                 "label": session.label,
@@ -99,19 +112,28 @@ class Plane:
                 "tasks": sorted(session.tasks),
                 "tags": list(session.tags),
                 "slots": list(session.pools),
-                "running": len(session.held),
+                "running": sum(self.job(job_id, sees) is not None for job_id in session.held)
+                if sees is not None
+                else len(session.held),
                 "local": session.local,
                 "connected": session.origin is not None,
             }
-            for session in self.dispatcher.memory.sessions.values()
-            if session.known
+            for session in self.sessions(sees)
         ]
 
-    def task_maps(self) -> list[OptionMap]:
+    def sessions(self, sees: str | None) -> list[Session]:
+        """The subworkers that have said what they can do, and that run jobs of this tenant."""
+        return [
+            session
+            for session in self.dispatcher.memory.sessions.values()
+            if session.known and (sees is None or session.tenant in (None, sees))
+        ]
+
+    def task_maps(self, sees: str | None) -> list[OptionMap]:
         """The known tasks with their signatures, and whether all subworkers agree on them."""
         found: dict[str, set[str]] = {}
         workers: dict[str, int] = {}
-        for session in self.dispatcher.memory.sessions.values():
+        for session in self.sessions(sees):
             if session.origin is None:
                 continue
             for name, signature in session.signatures.items():

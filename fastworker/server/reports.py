@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from fastworker.core.records import JobView, TaskStatus
+from fastworker.core.memory import Memory
+from fastworker.core.records import ALL_TENANTS, DEFAULT_TENANT, JobView, TaskStatus
 from fastworker.errors import InvalidOption
-from fastworker.server.criteria import text_option
+from fastworker.server.criteria import named_tenant, text_option
 from fastworker.server.dead_letters import (
     attempt_maps,
     dead_letter_map,
@@ -27,14 +28,14 @@ MAX_FETCHED_BYTES = 8 * 1024 * 1024
 MAX_JOBS_PER_REPORT = 1000
 
 
-def roster_message(plane: Plane, dialled: str | None) -> Roster:
-    """What a client is told about the cluster."""
-    return Roster(plane.advertised(dialled), plane.worker_maps(), plane.task_maps())
+def roster_message(plane: Plane, dialled: str | None, sees: str | None) -> Roster:
+    """What a client is told about the cluster, as far as it concerns the jobs that it sees."""
+    return Roster(plane.advertised(dialled), plane.worker_maps(sees), plane.task_maps(sees))
 
 
-async def fetch_views(plane: Plane, request: int, ids: list[bytes]) -> Fetched:
-    """How these jobs stand; what is not known is left out."""
-    views = await plane.store.views(ids)
+async def fetch_views(plane: Plane, request: int, ids: list[bytes], sees: str | None) -> Fetched:
+    """How these jobs stand; what is not known is left out, and so is what may not be seen."""
+    views = await plane.store.views(ids, sees)
     if sum(len(view.value or b"") for view in views) > MAX_FETCHED_BYTES:
         raise InvalidOption(
             f"these {len(ids)} jobs have results of more than {MAX_FETCHED_BYTES} bytes; "
@@ -46,7 +47,10 @@ async def fetch_views(plane: Plane, request: int, ids: list[bytes]) -> Fetched:
 def _with_reason(plane: Plane, view: JobView) -> OptionMap:
     found = view_to_map(view)
     reason = plane.dispatcher.why_waiting(
-        view.task, view.queue, view.status, job_id=view.id, attempts=view.attempts
+        *(view.task, view.queue, view.status),
+        tenant=view.tenant,
+        job_id=view.id,
+        attempts=view.attempts,
     )
     if reason is not None:
         found["reason"] = reason
@@ -57,8 +61,11 @@ def _with_reason(plane: Plane, view: JobView) -> OptionMap:
     return found
 
 
-async def make_report(plane: Plane, query: Query) -> Report:
+async def make_report(plane: Plane, query: Query, sees: str | None) -> Report:
     """Answer one `Query`.
+
+    Args:
+        sees: the tenant whose jobs the asker may know of; None: everybody's.
 
     Raises:
         InvalidOption: an unknown report, or options it does not have.
@@ -67,25 +74,25 @@ async def make_report(plane: Plane, query: Query) -> Report:
     options = query.options or {}
     match query.what:
         case "tasks":
-            body: OptionMap = {"tasks": plane.task_maps()}
+            body: OptionMap = {"tasks": plane.task_maps(sees)}
         case "workers":
-            body = {"workers": plane.worker_maps()}
+            body = {"workers": plane.worker_maps(sees)}
         case "queues":
-            body = {"queues": _queue_maps(plane)}
+            body = {"queues": _queue_maps(plane, sees)}
         case "jobs":
-            body = {"jobs": await _job_maps(plane, options)}
+            body = {"jobs": await _job_maps(plane, options, sees)}
         case "dead":
-            body = {"dead": await dead_maps(plane, options)}
+            body = {"dead": await dead_maps(plane, options, sees)}
         case "dead_letter":
-            body = await dead_letter_map(plane, options)
+            body = await dead_letter_map(plane, options, sees)
         case "attempts":
-            body = {"attempts": await attempt_maps(plane, options)}
+            body = {"attempts": await attempt_maps(plane, options, sees)}
         case "stack":
-            body = await stack_map(plane, options)
+            body = await stack_map(plane, options, sees)
         case "tree":
-            body = await tree_map(plane, options)
+            body = await tree_map(plane, options, sees)
         case "status":
-            body = await _status_map(plane)
+            body = await _status_map(plane, sees)
         case _:
             raise InvalidOption(
                 f"there is no report {query.what!r}; ask for tasks, workers, queues, jobs, dead, "
@@ -94,28 +101,43 @@ async def make_report(plane: Plane, query: Query) -> Report:
     return Report(query.request, body)
 
 
-def _queue_maps(plane: Plane) -> list[OptionMap]:
-    """What waits in each queue, and what is known of how long, without asking the store."""
+def _queue_maps(plane: Plane, sees: str | None) -> list[OptionMap]:
+    """What of each tenant waits in each queue, and what is known of how long, without asking the
+    store. A queue that is paused for everybody, and that nobody has used, is shown without one."""
     memory = plane.dispatcher.memory
-    found: dict[str, OptionMap] = {}
-    for _, queue in sorted(memory.paused):
-        _queue_map(found, queue)["paused"] = True
+    found: dict[tuple[str, str], OptionMap] = {}
+    for tenant, queue in sorted(memory.paused):
+        if sees in (None, tenant):
+            _queue_map(memory, found, tenant, queue)
     for lane in memory.lanes.values():
-        entry = _queue_map(found, lane.key.queue)
+        if sees not in (None, lane.key.tenant):
+            continue
+        entry = _queue_map(memory, found, lane.key.tenant, lane.key.queue)
         entry["queued"] += lane.depth
         entry["priorities"][lane.key.priority] += lane.depth
         first = lane.ready[0] if lane.ready else None
         if first is not None and first.submitted_at < entry.get("oldest_at", math.inf):
             entry["oldest_at"] = first.submitted_at
-    return [found[name] for name in sorted(found)]
+    used = {queue for tenant, queue in found if tenant != ALL_TENANTS}
+    for queue in used:
+        found.pop((ALL_TENANTS, queue), None)
+    return [found[tenant, queue] for tenant, queue in sorted(found, key=lambda key: key[::-1])]
 
 
-def _queue_map(found: dict[str, OptionMap], queue: str) -> OptionMap:
-    empty = {"queue": queue, "queued": 0, "priorities": [0, 0, 0, 0], "paused": False}
-    return found.setdefault(queue, empty)
+def _queue_map(
+    memory: Memory, found: dict[tuple[str, str], OptionMap], tenant: str, queue: str
+) -> OptionMap:
+    entry = found.get((tenant, queue))
+    if entry is None:
+        paused = memory.is_paused(tenant, queue)
+        entry = {"queue": queue, "queued": 0, "priorities": [0, 0, 0, 0], "paused": paused}
+        if tenant not in (DEFAULT_TENANT, ALL_TENANTS):
+            entry["tenant"] = tenant
+        found[tenant, queue] = entry
+    return entry
 
 
-async def _job_maps(plane: Plane, options: OptionMap) -> list[OptionMap]:
+async def _job_maps(plane: Plane, options: OptionMap, sees: str | None) -> list[OptionMap]:
     status = text_option(options, "status")
     if status is not None and status not in {word.value for word in TaskStatus}:
         raise InvalidOption(f"there is no status {status!r:.40}")
@@ -131,20 +153,21 @@ async def _job_maps(plane: Plane, options: OptionMap) -> list[OptionMap]:
         queue=text_option(options, "queue"),
         before_key=before,
         limit=limit,
+        tenant=named_tenant(options, sees),
     )
     rows = await plane.store.jobs(criteria)
     return [{**_with_reason(plane, without_traceback(view)), "key": key} for key, view in rows]
 
 
-async def _status_map(plane: Plane) -> OptionMap:
+async def _status_map(plane: Plane, sees: str | None) -> OptionMap:
     info = plane.store.info
     return {
         "version": __version__,
         "addresses": list(plane.addresses),
-        "jobs": await plane.store.counts(),
-        "queues": _queue_maps(plane),
-        "workers": plane.worker_maps(),
-        "tasks": plane.task_maps(),
+        "jobs": await plane.store.counts(sees),
+        "queues": _queue_maps(plane, sees),
+        "workers": plane.worker_maps(sees),
+        "tasks": plane.task_maps(sees),
         "inbox": plane.inbox.statistics(),
         "connections": {**plane.gate.statistics(), "ended_badly": plane.peer_log.count},
         "store": {

@@ -56,6 +56,11 @@ class Watcher:
 
     closed: bool = False
 
+    @property
+    def sees(self) -> str | None:
+        """The tenant whose jobs it may know of; None: everybody's."""
+        return None
+
     def send(self, message: Message) -> None:
         """Queue a message for it."""
         raise NotImplementedError
@@ -116,9 +121,11 @@ class ConnectedRoster:
         self.registering: dict[object, Link] = {}
         """Links by the origin of a registration that is not answered yet."""
         self.clients: set[Watcher] = set()
-        self.clients_by_id: dict[bytes, Watcher] = {}
+        self.clients_by_id: dict[tuple[str, bytes], Watcher] = {}
+        """Those that callbacks may be pushed to, by tenant and client id."""
         self.last_heard: dict[bytes, float] = {}
-        self.describe: Callable[[], Roster] | None = None
+        self.describe: Callable[[str | None], Roster] | None = None
+        """What a client is told of the cluster that sees the jobs of this tenant."""
         self.cancel_children: Callable[[CancelChildren], None] = lambda command: None
         self.on_turn: list[Callable[[Dispatcher], None]] = []
         self.on_ended: list[Callable[[Sequence[FinishRow]], None]] = []
@@ -326,9 +333,12 @@ class ConnectedRoster:
     def _announce_roster(self) -> None:
         if self.describe is None:
             return
-        roster = self.describe()
+        told: dict[str | None, Roster] = {}
         for client in self.clients:
-            client.send(roster)
+            sees = client.sees
+            if sees not in told:
+                told[sees] = self.describe(sees)
+            client.send(told[sees])
 
 
 def _pause_origin(fact: QueuePause) -> PauseOrigin:

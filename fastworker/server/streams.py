@@ -33,13 +33,22 @@ class Streams:
 
     Args:
         find_job: a job that memory holds.
+        tenant_of: whose it is.
     """
 
-    def __init__(self, roster: ConnectedRoster, find_job: Callable[[bytes], JobRow | None]) -> None:
+    def __init__(
+        self,
+        roster: ConnectedRoster,
+        find_job: Callable[[bytes], JobRow | None],
+        tenant_of: Callable[[JobRow], str],
+    ) -> None:
         self._roster = roster
         self._find_job = find_job
-        self._consumers: dict[bytes, _Consumer] = {}
-        self._by_peer: dict[Watcher, dict[bytes, None]] = {}
+        self._tenant_of = tenant_of
+        # A job may be asked for before it is there, so everybody may ask for any id: by whose
+        # jobs they see, lest they take each other's place.
+        self._consumers: dict[bytes, dict[str | None, _Consumer]] = {}
+        self._by_peer: dict[Watcher, dict[bytes, str | None]] = {}
         roster.on_ended.append(self._ended)
         roster.on_subworker.append(self._returned)
 
@@ -47,30 +56,43 @@ class Streams:
 
     def pull(self, peer: Watcher, message: StreamPull) -> None:
         """A client takes items of a job, more of them, or those that were lost once again."""
-        consumer = self._consumers.get(message.id)
+        sees = peer.sees
+        consumer = self._consumers.get(message.id, {}).get(sees)
         if consumer is None or consumer.peer is not peer:
-            self._forget(message.id)
-            self._consumers[message.id] = _Consumer(peer, message)
+            self._forget(message.id, sees)
+            self._consumers.setdefault(message.id, {})[sees] = _Consumer(peer, message)
             mine = self._by_peer.setdefault(peer, {})
-            mine[message.id] = None
+            mine[message.id] = sees
             if len(mine) > MAX_STREAMS:
-                self._forget(next(iter(mine)))
+                self._forget(*next(iter(mine.items())))
         else:
             consumer.message = message
         job = self._find_job(message.id)
-        if job is not None and job.session is not None:
+        if job is not None and job.session is not None and self._consumer_of(job, peer):
             link = self._roster.subworkers.get(job.session)
             if link is not None:
                 link.send(_pull(job, message, again=message.again))
 
     def leave(self, peer: Watcher) -> None:
         """A client's connection has ended."""
-        for job_id in list(self._by_peer.get(peer, ())):
-            self._forget(job_id)
+        for job_id, sees in list(self._by_peer.get(peer, {}).items()):
+            self._forget(job_id, sees)
 
-    def _forget(self, job_id: bytes) -> None:
-        consumer = self._consumers.pop(job_id, None)
+    def _consumer_of(self, job: JobRow, peer: Watcher | None = None) -> _Consumer | None:
+        """Who takes the items of this job, if it is ``peer`` or nobody was named: somebody of its
+        tenant before those who see everybody's."""
+        consumers = self._consumers.get(job.id)
+        if consumers is None:
+            return None
+        found = consumers.get(self._tenant_of(job)) or consumers.get(None)
+        return found if found is not None and peer in (None, found.peer) else None
+
+    def _forget(self, job_id: bytes, sees: str | None) -> None:
+        consumers = self._consumers.get(job_id, {})
+        consumer = consumers.pop(sees, None)
         if consumer is not None:
+            if not consumers:
+                del self._consumers[job_id]
             mine = self._by_peer[consumer.peer]
             del mine[job_id]
             if not mine:
@@ -80,8 +102,8 @@ class Streams:
 
     def items(self, session: bytes, message: StreamItems) -> None:
         """An attempt has made items, or has begun. One that lost its lease is passed over."""
-        consumer = self._consumers.get(message.id)
         job = self._find_job(message.id)
+        consumer = None if job is None else self._consumer_of(job)
         if consumer is None or job is None:
             return
         if job.token != message.token or job.session != session:
@@ -95,15 +117,17 @@ class Streams:
 
     def _returned(self, session: bytes, link: Link) -> None:
         """A subworker stands again: what it sent meanwhile was lost."""
-        for job_id, consumer in self._consumers.items():
+        for job_id in self._consumers:
             job = self._find_job(job_id)
-            if job is not None and job.session == session:
+            consumer = None if job is None else self._consumer_of(job)
+            if consumer is not None and job is not None and job.session == session:
                 link.send(_pull(job, consumer.message, again=True))
 
     def _ended(self, finishes: Sequence[FinishRow]) -> None:
         if self._consumers:
             for row in finishes:
-                self._forget(row.id)
+                for sees in list(self._consumers.get(row.id, ())):
+                    self._forget(row.id, sees)
 
 
 def _pull(job: JobRow, message: StreamPull, *, again: bool) -> Pull:

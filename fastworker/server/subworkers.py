@@ -21,7 +21,7 @@ from fastworker.core.facts import (
 from fastworker.core.ids import split_ids
 from fastworker.core.names import check_name
 from fastworker.core.records import ALL_QUEUES, POOLS, JobRow
-from fastworker.errors import FastWorkerError, ProtocolError
+from fastworker.errors import FastWorkerError, Forbidden, ProtocolError
 from fastworker.server.clients import ClientPeer
 from fastworker.server.columns import checkpoints_fact, lines_fact, outcomes_fact
 from fastworker.server.identity import Identity
@@ -155,6 +155,7 @@ class SubworkerPeer:
         if self._session is not None:
             raise ProtocolError("message Register came twice on one connection")
         label = check_name("worker", message.label)
+        self._check_tenant(message.incarnation)
         self._warn_of_twins(label, message.incarnation)
         self._session = message.incarnation
         roster = self._plane.roster
@@ -187,6 +188,21 @@ class SubworkerPeer:
             )
         )
 
+    def _check_tenant(self, incarnation: bytes) -> None:
+        """What a subworker holds it may hold on to only as who it was.
+
+        Raises:
+            Forbidden: it comes back with a token of another tenant.
+        """
+        session = self._plane.dispatcher.memory.sessions.get(incarnation)
+        sees = self._identity.sees
+        if session is None or sees is None:
+            return
+        held = [job for job_id in session.held if (job := self._plane.job(job_id, None))]
+        was_other = session.known and session.tenant != sees
+        if was_other or any(self._plane.tenant_of(job) != sees for job in held):
+            raise Forbidden("this subworker has registered with a token of another tenant before")
+
     def _warn_of_twins(self, label: str, incarnation: bytes) -> None:
         for session in self._plane.dispatcher.memory.sessions.values():
             if (
@@ -216,14 +232,14 @@ class SubworkerPeer:
                 self._plane,
                 lambda answer: self._link.send(Relay(number, encode([answer]))),
                 self._reads,
-                identity=self._identity.for_its_tasks,
+                identity=self._identity.in_job(),
                 host=self._host,
                 authority=self._leased,
             )
         try:
             for inner in decode(message.frame):
                 await peer.receive(inner)
-        except ProtocolError as error:
+        except (ProtocolError, Forbidden) as error:
             peer.send(Problem(error.code, str(error)))
             self._close_task(number)
             self._link.send(Relay(number, b"", closed=True))

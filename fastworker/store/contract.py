@@ -61,13 +61,14 @@ class StoreInfo(NamedTuple):
 
 
 class JobFilter(NamedTuple):
-    """Which jobs to list; None means any. Newest first."""
+    """Which jobs to list; None means any, of the tenant everybody's. Newest first."""
 
     status: str | None = None
     task: str | None = None
     queue: str | None = None
     before_key: int | None = None
     limit: int = 100
+    tenant: str | None = None
 
 
 class CallbackFilter(NamedTuple):
@@ -92,6 +93,8 @@ class DeadFilter(NamedTuple):
     ended_after: float | None = None
     before_key: int | None = None
     limit: int = 100
+    tenant: str | None = None
+    """None: everybody's."""
 
 
 class Retention(NamedTuple):
@@ -207,8 +210,12 @@ class Store(Protocol):
 class StoreReader(Protocol):
     """Reads of committed data beside the writer, from one other thread."""
 
-    def views(self, ids: Sequence[bytes]) -> list[JobView]:
-        """The jobs that are stored among ``ids``, in no particular order."""
+    def views(self, ids: Sequence[bytes], tenant: str | None = None) -> list[JobView]:
+        """The jobs that are stored among ``ids``, in no particular order.
+
+        Args:
+            tenant: only those of this tenant; of others no more is read than whose they are.
+        """
         ...
 
     def payloads(self, keys: Sequence[int]) -> dict[int, bytes]:
@@ -259,8 +266,8 @@ class StoreReader(Protocol):
         """Callbacks that wait or are given up, newest first, without their data."""
         ...
 
-    def counts(self) -> dict[str, int]:
-        """Number of jobs by status."""
+    def counts(self, tenant: str | None = None) -> dict[str, int]:
+        """Number of jobs by status; of one tenant's only of those that have not ended."""
         ...
 
     def close(self) -> None: ...

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter, OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, takewhile
 
 from fastworker.core.records import (
@@ -104,6 +104,9 @@ class MemoryStore:
         for job_id in questions.ids:
             if (key := self._key_of.get(job_id)) is not None:
                 job = self._jobs[key]
+                known.jobs[job_id] = KnownJob(job.inline(), job.finish)
+        for tenant, ids in questions.ids_of.items():
+            for job_id, job in self._seen_by(tenant, ids):
                 known.jobs[job_id] = KnownJob(job.inline(), job.finish)
         for name in questions.keys:
             if (stored := self._idempotency.get(name)) is not None:
@@ -276,9 +279,17 @@ class MemoryStore:
     def close(self) -> None:
         """Keep everything: the store lives as long as the object."""
 
-    def views(self, ids: Sequence[bytes]) -> list[JobView]:
-        keys = (self._key_of.get(job_id) for job_id in dict.fromkeys(ids))
-        return [self._view(self._jobs[key]) for key in keys if key is not None]
+    def views(self, ids: Sequence[bytes], tenant: str | None = None) -> list[JobView]:
+        return [self._view(job) for _, job in self._seen_by(tenant, dict.fromkeys(ids))]
+
+    def _seen_by(
+        self, tenant: str | None, ids: Iterable[bytes]
+    ) -> Iterator[tuple[bytes, StoredJob]]:
+        for job_id in ids:
+            if (key := self._key_of.get(job_id)) is not None:
+                job = self._jobs[key]
+                if tenant in (None, self._lanes[job.row.lane].tenant):
+                    yield job_id, job
 
     def payloads(self, keys: Sequence[int]) -> dict[int, bytes]:
         jobs = ((key, self._jobs.get(key)) for key in keys)
@@ -300,6 +311,7 @@ class MemoryStore:
             if criteria.status in (None, view.status.value)
             and criteria.task in (None, view.task)
             and criteria.queue in (None, view.queue)
+            and criteria.tenant in (None, view.tenant)
         )
         return list(islice(matching, criteria.limit))
 
@@ -339,8 +351,12 @@ class MemoryStore:
         cancelled = TaskStatus.CANCELLED
         return [p for p, key in keys if key is not None and self._jobs[key].row.status is cancelled]
 
-    def counts(self) -> dict[str, int]:
-        return {status.value: self._counts[status] for status in TaskStatus}
+    def counts(self, tenant: str | None = None) -> dict[str, int]:
+        if tenant is None:
+            return {status.value: self._counts[status] for status in TaskStatus}
+        rows = (job.row for job in self._jobs.values() if job.finish is None)
+        counted = Counter(row.status for row in rows if self._lanes[row.lane].tenant == tenant)
+        return {status.value: counted[status] for status in TaskStatus if not status.is_terminal}
 
     def _has_ended(self, key: int) -> bool:
         """Whether a job has ended, or is no longer stored."""
@@ -370,6 +386,7 @@ def _is_wanted(view: JobView, criteria: DeadFilter) -> bool:
         view.replayed_by is None
         and ended_at is not None
         and criteria.task in (None, view.task)
+        and criteria.tenant in (None, view.tenant)
         and (before is None or ended_at < before)
         and (after is None or ended_at >= after)
         and (criteria.error is None or is_of_error(criteria.error, view.status, view.failure))

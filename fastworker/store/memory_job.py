@@ -93,4 +93,5 @@ class StoredJob:
             reason=failure.reason if failure else None,
             replay_of=row.options.replay_of,
             replayed_by=self.replayed_by,
+            tenant=lane.tenant,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, Final
 
@@ -122,11 +122,16 @@ SELECT_DUE: Final = (
 SELECT_NEXT_DUE: Final = (
     "SELECT due_at FROM jobs WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1 OFFSET ?"
 )
-_SELECT_KNOWN: Final = (
+_KNOWN: Final = (
     f"{_WITH_PAYLOAD}, j.finished_at, coalesce(r.value, f.value), coalesce(r.failure, f.failure),"
     " p.key IS NOT NULL FROM jobs j LEFT JOIN payloads p USING (key)"
     " LEFT JOIN results r ON r.number = j.result LEFT JOIN failures f ON f.number = j.failure"
-    " WHERE j.id IN "
+    " WHERE"
+)
+_SELECT_KNOWN: Final = f"{_KNOWN} j.id IN "
+# The tenant is looked up for each job, so that nothing else of a foreign one is ever read.
+_SELECT_KNOWN_OF: Final = (
+    f"{_KNOWN} (SELECT tenant FROM lanes l WHERE l.lane = j.lane) = ? AND j.id IN "
 )
 _VIEW_COLUMNS: Final = (
     "j.id, l.task, l.queue, l.priority, j.status, j.submitted_at, j.ready_at, j.expires_at,"
@@ -138,21 +143,23 @@ _VIEW_TABLES: Final = (
     " LEFT JOIN results r ON r.number = j.result LEFT JOIN failures f ON f.number = j.failure"
 )
 _SELECT_VIEWS: Final = (
-    f"SELECT {_VIEW_COLUMNS}, coalesce(r.value, f.value), coalesce(r.failure, f.failure)"
-    f"{_VIEW_TABLES} WHERE j.id IN "
+    f"SELECT {_VIEW_COLUMNS}, coalesce(r.value, f.value), coalesce(r.failure, f.failure), l.tenant"
+    f"{_VIEW_TABLES} WHERE l.tenant = coalesce(?, l.tenant) AND j.id IN "
 )
 SELECT_PAGE: Final = (
-    f"SELECT {_VIEW_COLUMNS}, NULL, coalesce(r.failure, f.failure), j.key{_VIEW_TABLES}"
+    f"SELECT {_VIEW_COLUMNS}, NULL, coalesce(r.failure, f.failure), l.tenant, j.key{_VIEW_TABLES}"
     " WHERE (:status IS NULL OR j.status = :status) AND (:task IS NULL OR l.task = :task)"
-    " AND (:queue IS NULL OR l.queue = :queue) AND j.key < :before"
+    " AND (:queue IS NULL OR l.queue = :queue) AND (:tenant IS NULL OR l.tenant = :tenant)"
+    " AND j.key < :before"
     " ORDER BY j.key DESC LIMIT :limit"
 )
 # The table of failures holds the dead letters and nothing else; CROSS JOIN keeps its order. What
 # an error looks like in it is only a hint: `history.is_of_error` has the last word.
 SELECT_DEAD: Final = (
-    f"SELECT {_VIEW_COLUMNS}, NULL, f.failure, j.key FROM failures f CROSS JOIN jobs j"
+    f"SELECT {_VIEW_COLUMNS}, NULL, f.failure, l.tenant, j.key FROM failures f CROSS JOIN jobs j"
     " ON j.key = f.key CROSS JOIN lanes l ON l.lane = j.lane"
     " WHERE f.key < :before AND j.replayed_by IS NULL AND (:task IS NULL OR l.task = :task)"
+    " AND (:tenant IS NULL OR l.tenant = :tenant)"
     " AND (:ended_before IS NULL OR f.finished_at < :ended_before)"
     " AND (:ended_after IS NULL OR f.finished_at >= :ended_after)"
     " AND (:type IS NULL OR substr(f.failure, 1, length(:type)) = :type"
@@ -180,6 +187,15 @@ SELECT_CANCELLED_PARENTS: Final = (
     "SELECT DISTINCT f.parent FROM family f JOIN jobs j ON j.id = f.parent"
     f" WHERE f.parent IS NOT NULL AND j.status = {CANCELLED}"
 )
+# Each by its own index: jobs that have ended, which may be millions, are not looked at.
+COUNT_HELD_OF: Final = (
+    "SELECT j.status, count(*) FROM jobs j CROSS JOIN lanes l USING (lane)"
+    " WHERE j.position IS NULL AND j.finished_at IS NULL AND l.tenant = ? GROUP BY j.status"
+)
+COUNT_READY_OF: Final = (
+    "SELECT count(*) FROM lanes l CROSS JOIN jobs j USING (lane)"
+    " WHERE l.tenant = ? AND j.position IS NOT NULL"
+)
 LAST_KEY: Final = 2**63 - 1
 """No job has it: the page before it is the first."""
 _SELECT_CHECKPOINTS: Final = "SELECT key, value FROM checkpoints WHERE key IN "
@@ -191,14 +207,19 @@ _CHUNK: Final = 256
 """Values in one ``IN (…)``: beyond this a longer statement gains nothing."""
 
 
-def select_known(ids: Sequence[bytes]) -> Iterable[tuple[str, Sequence[bytes]]]:
-    """Statements, with what they bind, that find jobs by id as `known_job` reads them."""
-    return _chunks(_SELECT_KNOWN, ids)
+def select_known(
+    ids: Sequence[bytes], ids_of: Mapping[str, Sequence[bytes]]
+) -> Iterator[tuple[str, Sequence[Any]]]:
+    """Statements, with what they bind, that find jobs by id as `known_job` reads them; those asked
+    for one tenant only if they are of that tenant."""
+    yield from _chunks(_SELECT_KNOWN, ids)
+    for tenant, its in ids_of.items():
+        yield from _chunks(_SELECT_KNOWN_OF, its, first=(tenant,))
 
 
-def select_views(ids: Sequence[bytes]) -> Iterable[tuple[str, Sequence[bytes]]]:
+def select_views(ids: Sequence[bytes], tenant: str | None) -> Iterable[tuple[str, Sequence[Any]]]:
     """Statements, with what they bind, that find jobs by id as `job_view` reads them."""
-    return _chunks(_SELECT_VIEWS, ids)
+    return _chunks(_SELECT_VIEWS, ids, first=(tenant,))
 
 
 def select_payloads(keys: Sequence[int]) -> Iterable[tuple[str, Sequence[int]]]:
@@ -337,7 +358,7 @@ def job_view(row: StoredRow) -> JobView:
     status = STATUS_CODES[row[4]]
     replay_of = _options(row[14]).replay_of
     columns = (*row[:4], status, *row[5:13], row[13] is None, row[16], failed, reason)
-    return JobView._make((*columns, replay_of, row[15], None))
+    return JobView._make((*columns, replay_of, row[15], None, row[18]))
 
 
 def last_attempt(row: StoredRow) -> LastAttempt:
@@ -350,7 +371,9 @@ def known_key(row: StoredRow) -> KnownKey:
     return KnownKey(KeyRow._make(row[:7]), bool(row[7]))
 
 
-def _chunks(select: str, values: Sequence[Any]) -> Iterable[tuple[str, Sequence[Any]]]:
+def _chunks(
+    select: str, values: Sequence[Any], *, first: tuple[Any, ...] = ()
+) -> Iterator[tuple[str, Sequence[Any]]]:
     waiting = iter(values)
     while chunk := list(islice(waiting, _CHUNK)):
-        yield f"{select}({','.join('?' * len(chunk))})", chunk
+        yield f"{select}({','.join('?' * len(chunk))})", (*first, *chunk)

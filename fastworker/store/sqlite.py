@@ -128,7 +128,7 @@ class SqliteStore:
         known = Known()
         with self._failures_named():
             execute = self._connection.execute
-            for statement, ids in rows.select_known(questions.ids):
+            for statement, ids in rows.select_known(questions.ids, questions.ids_of):
                 for row in execute(statement, ids):
                     known.jobs[row[1]] = rows.known_job(row)
             for statement, keys in rows.select_keys(questions.keys):

@@ -41,11 +41,11 @@ class SqliteReader:
         self._connection.execute("PRAGMA query_only = ON")
         self._connection.execute("PRAGMA wal_autocheckpoint = 0")
 
-    def views(self, ids: Sequence[bytes]) -> list[JobView]:
+    def views(self, ids: Sequence[bytes], tenant: str | None = None) -> list[JobView]:
         with self._failures_named():
             return [
                 rows.job_view(row)
-                for statement, values in rows.select_views(ids)
+                for statement, values in rows.select_views(ids, tenant)
                 for row in self._connection.execute(statement, values)
             ]
 
@@ -74,16 +74,18 @@ class SqliteReader:
             "status": status,
             "task": criteria.task,
             "queue": criteria.queue,
+            "tenant": criteria.tenant,
             "before": rows.LAST_KEY if criteria.before_key is None else criteria.before_key,
             "limit": criteria.limit,
         }
         with self._failures_named():
             page = self._connection.execute(rows.SELECT_PAGE, bound)
-            return [(row[18], rows.job_view(row)) for row in page]
+            return [(row[19], rows.job_view(row)) for row in page]
 
     def dead(self, criteria: DeadFilter) -> list[tuple[int, JobView]]:
         bound = {
             "task": criteria.task,
+            "tenant": criteria.tenant,
             "ended_before": criteria.ended_before,
             "ended_after": criteria.ended_after,
             "before": rows.LAST_KEY if criteria.before_key is None else criteria.before_key,
@@ -91,7 +93,7 @@ class SqliteReader:
         }
         with self._failures_named():
             found = self._connection.execute(rows.SELECT_DEAD, bound)
-            views = ((row[18], rows.job_view(row)) for row in found)
+            views = ((row[19], rows.job_view(row)) for row in found)
             page = list(
                 islice((pair for pair in views if _is_wanted(pair[1], criteria)), criteria.limit)
             )
@@ -141,7 +143,9 @@ class SqliteReader:
             found = self._connection.execute(rows.SELECT_CANCELLED_PARENTS)
             return [parent for (parent,) in found]
 
-    def counts(self) -> dict[str, int]:
+    def counts(self, tenant: str | None = None) -> dict[str, int]:
+        if tenant is not None:
+            return self._open_counts(tenant)
         counted = {status.value: 0 for status in TaskStatus}
         with self._failures_named(), self._snapshot() as execute:
             held = (
@@ -155,6 +159,16 @@ class SqliteReader:
             for name, count in execute("SELECT name, value FROM meta"):
                 if name.startswith("ended_"):
                     counted[name.removeprefix("ended_")] += count
+        return counted
+
+    def _open_counts(self, tenant: str) -> dict[str, int]:
+        counted = {status.value: 0 for status in TaskStatus if not status.is_terminal}
+        with self._failures_named(), self._snapshot() as execute:
+            for number, count in execute(rows.COUNT_HELD_OF, (tenant,)):
+                counted[STATUS_CODES[number].value] += count
+            counted[TaskStatus.QUEUED.value] += execute(rows.COUNT_READY_OF, (tenant,)).fetchone()[
+                0
+            ]
         return counted
 
     @contextlib.contextmanager

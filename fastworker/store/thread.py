@@ -269,9 +269,9 @@ class StoreThread:
         """See `Store.check_present`."""
         await self._write(self._store.check_present)
 
-    async def views(self, ids: Sequence[bytes]) -> list[JobView]:
+    async def views(self, ids: Sequence[bytes], tenant: str | None = None) -> list[JobView]:
         """See `StoreReader.views`."""
-        return await self._reading.call(self._reader.views, ids)
+        return await self._reading.call(self._reader.views, ids, tenant)
 
     async def payloads(self, keys: Sequence[int]) -> dict[int, bytes]:
         """See `StoreReader.payloads`."""
@@ -325,9 +325,9 @@ class StoreThread:
         """See `StoreReader.cancelled_parents`."""
         return await self._reading.call(self._reader.cancelled_parents)
 
-    async def counts(self) -> dict[str, int]:
+    async def counts(self, tenant: str | None = None) -> dict[str, int]:
         """See `StoreReader.counts`."""
-        return await self._reading.call(self._reader.counts)
+        return await self._reading.call(self._reader.counts, tenant)
 
 
 @contextlib.asynccontextmanager

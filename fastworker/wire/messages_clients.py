@@ -41,12 +41,18 @@ from fastworker.wire.messages_base import Message
 
 @dataclass(slots=True)
 class Introduce(Message):
-    """A client after `Welcome`: its identity and what it wants pushed."""
+    """A client after `Welcome`: its identity and what it wants pushed.
+
+    ``parent``, ``parent_token``: inside a task: a job that runs there, and its lease token: what
+    this connection may see from now on is that job's tenant's.
+    """
 
     KIND: ClassVar[int] = 16
     client: Id16
     roster: Flag = False
     callbacks: Flag = False
+    parent: Id16 | None = None
+    parent_token: U64 | None = None
 
 
 @dataclass(slots=True)

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from fastworker.core.ids import ID_BYTES
-from fastworker.core.records import AttemptView, Failure, JobView, ProgressView, TaskStatus
+from fastworker.core.records import (
+    DEFAULT_TENANT,
+    AttemptView,
+    Failure,
+    JobView,
+    ProgressView,
+    TaskStatus,
+)
 from fastworker.errors import ProtocolError
 from fastworker.wire.fields import MAX_NUMBER, MAX_SECONDS, MAX_U64, PRIORITIES
 
@@ -33,6 +40,7 @@ _OPTIONAL: Final[dict[str, tuple[type, ...]]] = {
     "replay_of": (bytes,),
     "replayed_by": (bytes,),
     "progress": (dict,),
+    "tenant": (str,),
 }
 _PROGRESS: Final[dict[str, tuple[type, ...]]] = {
     "done": (float, int),
@@ -64,6 +72,8 @@ def view_to_map(view: JobView) -> dict[str, object]:
     """The fields of a view by name; the status as its word, the failure as a list of four."""
     found = {name: value for name, value in view._asdict().items() if value is not None}
     found["status"] = view.status.value
+    if view.tenant == DEFAULT_TENANT:
+        del found["tenant"]
     if view.failure is not None:
         found["failure"] = list(view.failure)
     if view.progress is not None:
@@ -81,6 +91,7 @@ def map_to_view(found: Mapping[str, object]) -> JobView:
     for name in ("id", "replay_of", "replayed_by"):
         _check_id(name, values[name], required=name == "id")
     values["status"] = _status(values["status"])
+    values["tenant"] = values["tenant"] or DEFAULT_TENANT
     values["failure"] = _failure(values["failure"])
     values["progress"] = map_to_progress(values["progress"])
     return JobView(**values)  # type: ignore[arg-type]  # every type has just been checked

@@ -137,7 +137,7 @@ async def test_a_replay_that_is_cancelled_anywhere_happens_once_or_not_at_all(
             await cluster.wait_idle()
             message = Manage(1, "replay", {"ids": id_bytes(job.id)})
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(change_dead_letters, asked.plane, message)
+                nursery.start_soon(change_dead_letters, asked.plane, message, None)
                 for _ in range(checkpoints):
                     await trio.lowlevel.checkpoint()
                 finished += not nursery.child_tasks

@@ -57,6 +57,6 @@ def test_d38_a_role_allows_what_it_is_for_and_no_more(role: Role, allowed: list[
 
 
 def test_code_that_a_subworker_runs_may_submit_and_no_more() -> None:
-    identity = Identity("gpu", "*", frozenset({Role.WORKER})).for_its_tasks
+    identity = Identity("gpu", "*", frozenset({Role.WORKER})).in_job()
     assert all(refusal(identity, message) is None for message in (*READS, *SUBMITS))
     assert all(refusal(identity, message) is not None for message in ADMINISTERS)
