@@ -41,8 +41,7 @@ def end_job(
     )
     options = job.options
     if job.status is _QUEUED:
-        # So that the turn clears its lane of it, if it is in front.
-        draft.lane_of(job)
+        draft.lanes_with_ends.add(job.lane)
     draft.finish(job, row if options.keep_result else row._replace(value=None))
     announce(draft.commands, row)
     if families.belongs(options):

@@ -34,12 +34,16 @@ _RUNNING = TaskStatus.RUNNING
 _ALL: Final = sys.maxsize
 """As many jobs as there is room for."""
 
+_ANYWHERE: Final = -1
+"""The position of the first job of a lane that is the only one."""
+
 
 def hand_out(draft: Draft, now: Now) -> None:
     """Lease ready jobs to free slots and stage their assignments."""
     waiting, suspects = draft.memory.waiting, draft.memory.suspects
-    for view in list(draft.lane_drafts.values()):
-        _next_ready(draft, view, now)
+    for number in draft.lanes_with_ends:
+        _next_ready(draft, draft.lane_numbered(number), now)
+    for view in draft.lane_drafts.values():
         waiting.put(view.lane)
         if view.parked:
             suspects.put(view.lane)
@@ -49,8 +53,11 @@ def hand_out(draft: Draft, now: Now) -> None:
         rooms = Rooms(draft.memory, priority, reserved)
         tenants = waiting.at(priority)
         open_line = partial(_Line, hand, rooms)
-        _take_turns(hand, draft.shares(priority), tenants, open_line, rooms.is_anywhere)
-        if alone := suspects.at(priority):
+        if len(tenants) == 1:
+            _serve_only_one(hand, tenants, open_line)
+        elif rooms.is_anywhere():
+            _take_turns(hand, draft.shares(priority), tenants, open_line, rooms.is_anywhere)
+        if suspects.by_priority and (alone := suspects.at(priority)):
             shares = draft.shares(priority, alone=True)
             _take_turns(hand, shares, alone, partial(_SuspectLine, hand), _always)
         draft.commands.extend(hand.batches.values())
@@ -61,6 +68,17 @@ class _HandsOut(Protocol):
 
     def hand_out(self, limit: int) -> int:
         """Hand out the next jobs, as many as there is room for; returns how many."""
+
+
+def _serve_only_one(
+    hand: _Hand,
+    tenants: Mapping[str, Mapping[int, Lane]],
+    open_line: Callable[[Mapping[int, Lane]], _HandsOut],
+) -> None:
+    """Hand out what the only tenant that waits has, and count it for when there are others."""
+    for tenant, lanes in tenants.items():
+        if handed := open_line(lanes).hand_out(_ALL):
+            hand.draft.shares(hand.priority).charge(tenant, handed, _weight(hand, tenant))
 
 
 def _take_turns(
@@ -77,16 +95,13 @@ def _take_turns(
         open_line: called when the first turn of a tenant has come: most never do.
         is_room: whether it is worth while to ask the next tenant after one had to pass.
     """
-    if len(tenants) > 1 and not is_room():
-        return
     turns = [(*shares.turn_of(tenant), number, tenant) for number, tenant in enumerate(tenants)]
     heapq.heapify(turns)
     opened: dict[str, tuple[_HandsOut, int]] = {}
     while turns:
         _, _, number, tenant = turns[0]
         if tenant not in opened:
-            weight = hand.draft.memory.tenants.limits(tenant).weight
-            opened[tenant] = open_line(tenants[tenant]), weight
+            opened[tenant] = open_line(tenants[tenant]), _weight(hand, tenant)
         line, weight = opened[tenant]
         is_last = len(turns) == 1
         handed = line.hand_out(_ALL if is_last else 1)
@@ -100,6 +115,10 @@ def _take_turns(
             heapq.heappop(turns)
             if not is_room():
                 return
+
+
+def _weight(hand: _Hand, tenant: str) -> int:
+    return hand.draft.memory.tenants.limits(tenant).weight
 
 
 def _always() -> bool:
@@ -127,6 +146,8 @@ def _still_waits(draft: Draft, entry: JobRow, now: Now) -> bool:
 
 class _Hand:
     """Leases jobs of one priority; gathers them by subworker."""
+
+    __slots__ = ("batches", "draft", "now", "priority")
 
     def __init__(self, draft: Draft, priority: int, now: Now) -> None:
         self.draft = draft
@@ -180,6 +201,8 @@ class _Front:
 class _Line:
     """The lanes of one tenant at one priority: the job that has waited longest is next."""
 
+    __slots__ = ("_fronts", "_hand", "_heads", "_rooms")
+
     def __init__(self, hand: _Hand, rooms: Rooms, lanes: Mapping[int, Lane]) -> None:
         self._hand = hand
         self._rooms = rooms
@@ -187,6 +210,10 @@ class _Line:
         self._heads: list[tuple[int, int, Lane]] = []
         draft = hand.draft
         pauses = draft.memory.paused or draft.pauses
+        if len(lanes) == 1 and not pauses:
+            # Most turns: there is nothing to compare.
+            self._heads += [(_ANYWHERE, number, lane) for number, lane in lanes.items()]
+            return
         for number, lane in lanes.items():
             view = draft.lane_drafts.get(number)
             front = lane.front if view is None else view.front
@@ -208,7 +235,7 @@ class _Line:
                     heapq.heappop(heads)
                     continue
                 fronts[number] = front
-                if front.job.position != position:
+                if front.job.position != position != _ANYWHERE:
                     heapq.heapreplace(heads, (front.job.position or 0, number, lane))
                     continue
             target = front.choices.choose(front.job)
@@ -239,6 +266,8 @@ class _Line:
 
 class _SuspectLine:
     """Jobs of one tenant and priority that run alone: each goes where the fewest of them are."""
+
+    __slots__ = ("_hand", "_heads")
 
     def __init__(self, hand: _Hand, lanes: Mapping[int, Lane]) -> None:
         self._hand = hand

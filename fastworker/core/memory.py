@@ -111,11 +111,17 @@ class Memory:
 
     def sort_lane(self, lane: Lane) -> None:
         """Put a lane where it now belongs, since what it has may have changed."""
-        (self.waiting.put if lane.depth else self.waiting.remove)(lane)
-        (self.suspects.put if lane.parked else self.suspects.remove)(lane)
+        if lane.ready or lane.stored or lane.returned or lane.parked:
+            self.waiting.put(lane)
+        else:
+            self.waiting.remove(lane)
+        if lane.parked:
+            self.suspects.put(lane)
+        elif self.suspects.by_priority:
+            self.suspects.remove(lane)
         if lane.stored:
             self.stored_lanes[lane.number] = lane
-        else:
+        elif self.stored_lanes:
             self.stored_lanes.pop(lane.number, None)
 
     def is_paused(self, tenant: str, queue: str) -> bool:
@@ -144,6 +150,8 @@ class Draft:
         """Queues paused (True) or resumed in this turn, by tenant and name."""
         self.lane_drafts: dict[int, LaneDraft] = {}
         """By number: every lane this turn has to do with."""
+        self.lanes_with_ends: set[int] = set()
+        """Numbers of lanes with waiting jobs that end in this turn: still in them, not ready."""
         self._share_drafts: dict[tuple[int, bool], ShareDraft] = {}
         self._new_lanes: dict[LaneKey, Lane] = {}
         self._credit: list[tuple[Session, bytes, tuple[int, int, bool] | None]] = []
@@ -287,7 +295,9 @@ class Draft:
         name = priority, alone
         draft = self._share_drafts.get(name)
         if draft is None:
-            shares = self.memory.shares.setdefault(name, Shares())
+            shares = self.memory.shares.get(name)
+            if shares is None:
+                shares = self.memory.shares[name] = Shares()
             draft = self._share_drafts[name] = ShareDraft(shares)
         return draft
 

@@ -70,7 +70,7 @@ class ShareDraft:
         shares = self._shares
         if not waiting:
             shares.clock = 0
-            shares.ends.clear()
+            shares.ends = {}
             return
         shares.clock = self.clock
         shares.ends.update(self.ends)

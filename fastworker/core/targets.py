@@ -57,13 +57,18 @@ class Rooms:
             sent ahead wait for a slot there.
     """
 
+    __slots__ = ("_choices", "_has_owners", "_memory", "_targets", "priority", "reserved")
+
     def __init__(self, memory: Memory, priority: int, reserved: set[tuple[bytes, int]]) -> None:
         self._memory = memory
         self.priority = priority
-        self._reserved = reserved
+        self.reserved = reserved
         self._targets: dict[tuple[bytes, int], Target] = {}
         self._choices: dict[tuple[str, str, str], Choices | None] = {}
-        self._has_owners = any(session.tenant is not None for session in memory.sessions.values())
+        self._has_owners = False
+        for session in memory.sessions.values():
+            if session.tenant is not None:
+                self._has_owners = True
 
     def is_anywhere(self) -> bool:
         """Whether any subworker may be sent anything."""
@@ -80,7 +85,7 @@ class Rooms:
         name = session.incarnation, pool
         target = self._targets.get(name)
         if target is None:
-            room = 0 if name in self._reserved else session.room(pool, self.priority)
+            room = 0 if name in self.reserved else session.room(pool, self.priority)
             target = Target(session, pool, max(1, session.pools[pool]), room)
             self._targets[name] = target
         return target
@@ -96,17 +101,16 @@ class Rooms:
         self._choices[name] = choices
         return choices
 
-    def reserve(self, target: Target) -> None:
-        """Send nothing more there in this turn, so that a slot becomes free."""
-        target.room = 0
-        self._reserved.add((target.session.incarnation, target.pool))
-
 
 class Choices:
     """The subworkers that can take a lane's jobs, least loaded first."""
 
+    __slots__ = ("_heap", "_priority", "_reserved", "_reserves")
+
     def __init__(self, rooms: Rooms, sessions: list[Session], task: str) -> None:
-        self._rooms = rooms
+        # Not the rooms themselves: they hold this, and a cycle would be left for the collector.
+        self._priority = rooms.priority
+        self._reserved = rooms.reserved
         self._reserves = False
         self._heap: list[tuple[float, int, Target]] = []
         for number, session in enumerate(sessions):
@@ -149,11 +153,11 @@ class Choices:
             if target.room > 0
         ]
         for target in ranked:
-            priority = self._rooms.priority
-            if target.session.room(target.pool, priority, for_prefetch=False) > 0:
+            if target.session.room(target.pool, self._priority, for_prefetch=False) > 0:
                 target.room -= 1
                 return target
         if ranked and not self._reserves:
             self._reserves = True
-            self._rooms.reserve(ranked[0])
+            ranked[0].room = 0
+            self._reserved.add((ranked[0].session.incarnation, ranked[0].pool))
         return None
