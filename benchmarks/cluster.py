@@ -44,7 +44,7 @@ class Cluster:
         self._logs: list[Path] = []
         base, discovery = (f"tcp://127.0.0.1:{port}" for port in _free_ports(2))
         kept = {name: text for name, text in os.environ.items() if "FASTWORKER" not in name}
-        self._environment = {
+        self.environment: dict[str, str] = {
             **kept,
             "FASTWORKER_BASE_ADDRESS": base,
             "FASTWORKER_DISCOVERY_ADDRESS": discovery,
@@ -55,6 +55,7 @@ class Cluster:
             "FASTWORKER_LOCAL_WORKER": "never",
             "FASTWORKER_TASK_MODULES": "load_tasks",
         }
+        """What its processes are told."""
         self.pids: dict[str, list[int]] = {}
 
     def __enter__(self) -> Cluster:
@@ -91,7 +92,7 @@ class Cluster:
             subprocess.Popen(
                 [*command, json.dumps(self.pids)],
                 cwd=self._folder,
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -130,7 +131,7 @@ class Cluster:
         process = subprocess.Popen(
             [self._python, "-m", "fastworker", "run", what],
             cwd=self._folder,
-            env=self._environment,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

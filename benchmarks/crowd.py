@@ -1,0 +1,208 @@
+"""Many idle clients in one process, each as cheap as can be here: what they cost is measured there.
+
+They do what every client does: upgrade, prove themselves, introduce themselves, beat. Run as a
+program; writes one line of JSON when all stand, and holds them until its stdin is closed.
+
+    crowd.py hold ADDRESS COUNT
+    crowd.py churn ADDRESS RATE SECONDS
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import struct
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+import trio
+
+from fastworker.wire.addresses import Address, parse_address
+from fastworker.wire.codec import decode, encode
+from fastworker.wire.handshake import DialerHandshake
+from fastworker.wire.messages import Beat, Challenge, Introduce, Message, Welcome
+
+OPENING_AT_ONCE: Final = 64
+"""A crowd that comes in turns, as one with jittered pauses does."""
+READ_BYTES: Final = 65_536
+NOT_TAKEN: Final = (trio.BrokenResourceError, OSError, AssertionError, trio.TooSlowError)
+OPEN_SECONDS: Final = 10.0
+
+
+def frame(messages: list[Message]) -> bytes:
+    """One masked frame, its mask zero."""
+    data = encode(messages)
+    head = struct.pack("!BB", 0x82, 0x80 | len(data))
+    if len(data) >= 126:
+        head = struct.pack("!BBH", 0x82, 0x80 | 126, len(data))
+    return head + b"\0\0\0\0" + data
+
+
+class Visitor:
+    """One connection, as far as the crowd needs one."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self._data = bytearray()
+
+    async def come_in(self, address: Address, token: str) -> Welcome:
+        """Upgrade, and prove each other the token."""
+        host = f"{address.host}:{address.port}"
+        await self.stream.send_all(
+            f"GET / HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Protocol: fastworker.v1\r\n\r\n".encode()
+        )
+        while b"\r\n\r\n" not in self._data:
+            await self._read()
+        head, _, early = bytes(self._data).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101"), head
+        self._data = bytearray(early)
+        handshake = DialerHandshake("client", token, os.urandom, "crowd")
+        await self.send(handshake.hello())
+        challenge = await self._receive()
+        assert isinstance(challenge, Challenge), challenge
+        await self.send(handshake.receive(challenge))
+        welcome = await self._receive()
+        assert isinstance(welcome, Welcome), welcome
+        await self.send(Introduce(os.urandom(16), roster=True))
+        return welcome
+
+    async def send(self, message: Message) -> None:
+        await self.stream.send_all(frame([message]))
+
+    async def _receive(self) -> Message:
+        while True:
+            data = self._data
+            if len(data) >= 2:
+                length, start = data[1] & 0x7F, 2
+                if length == 126 and len(data) >= 4:
+                    length, start = struct.unpack_from("!H", data, 2)[0], 4
+                if length != 126 and len(data) >= start + length:
+                    body = bytes(data[start : start + length])
+                    del data[: start + length]
+                    return decode(body)[0]
+            await self._read()
+
+    async def _read(self) -> None:
+        chunk = await self.stream.receive_some(READ_BYTES)
+        if not chunk:
+            raise trio.BrokenResourceError("the control plane has closed the connection")
+        self._data += chunk
+
+
+@asynccontextmanager
+async def visiting(address: Address, token: str) -> AsyncIterator[tuple[Visitor, Welcome]]:
+    """One connection that stands for the length of the block."""
+    async with await trio.open_tcp_stream(address.host, address.port) as stream:
+        visitor = Visitor(stream)
+        with trio.fail_after(OPEN_SECONDS):
+            welcome = await visitor.come_in(address, token)
+        yield visitor, welcome
+
+
+async def hold(address: Address, token: str, count: int) -> None:
+    """Open so many, say so, and beat on all of them until stdin is closed."""
+    standing: list[trio.SocketStream] = []
+    seconds = [5.0]
+    refused = 0
+    numbers = iter(range(count))
+
+    async def open_some() -> None:
+        nonlocal refused
+        for _ in numbers:
+            stream = await trio.open_tcp_stream(address.host, address.port)
+            try:
+                with trio.fail_after(OPEN_SECONDS):
+                    welcome = await Visitor(stream).come_in(address, token)
+            except NOT_TAKEN:
+                refused += 1
+                await trio.aclose_forcefully(stream)
+                continue
+            seconds[0] = welcome.heartbeat_seconds
+            standing.append(stream)
+
+    async with trio.open_nursery() as holding:
+        holding.start_soon(_beat_forever, standing, seconds)
+        began = time.perf_counter()
+        async with trio.open_nursery() as opening:
+            for _ in range(OPENING_AT_ONCE):
+                opening.start_soon(open_some)
+        took = time.perf_counter() - began
+        print(json.dumps({"standing": len(standing), "refused": refused, "seconds": took}))
+        sys.stdout.flush()
+        await trio.to_thread.run_sync(sys.stdin.read)
+        holding.cancel_scope.cancel()
+    print(json.dumps({"standing": sum(map(_stands, standing))}), flush=True)
+
+
+async def _beat_forever(standing: list[trio.SocketStream], seconds: list[float]) -> None:
+    """Each in its turn, evenly over the time between two beats; what has come is read away."""
+    for number in itertools.count(1):
+        beat = frame([Beat(number)])
+        began = trio.current_time()
+        for at, stream in enumerate(list(standing)):
+            with suppress(OSError):
+                os.write(stream.socket.fileno(), beat)
+                while len(os.read(stream.socket.fileno(), READ_BYTES)) == READ_BYTES:
+                    pass
+            if at % 20 == 19:
+                await trio.sleep_until(began + seconds[0] * at / len(standing))
+        await trio.sleep_until(began + seconds[0])
+
+
+def _stands(stream: trio.SocketStream) -> bool:
+    """Whether the other side has not closed it."""
+    try:
+        while os.read(stream.socket.fileno(), READ_BYTES):
+            pass
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+async def churn(address: Address, token: str, rate: float, seconds: float) -> None:
+    """Open and close so many a second; some leave as is right, some just leave."""
+    done = failed = 0
+    room = trio.CapacityLimiter(OPENING_AT_ONCE)
+
+    async def come_and_go(number: int) -> None:
+        nonlocal done, failed
+        async with room:
+            try:
+                async with visiting(address, token) as (visitor, _):
+                    if number % 2:
+                        await visitor.stream.send_all(b"\x88\x82\0\0\0\0\x03\xe8")
+            except NOT_TAKEN:
+                failed += 1
+            else:
+                done += 1
+
+    async with trio.open_nursery() as nursery:
+        began = trio.current_time()
+        for number in range(int(rate * seconds)):
+            await trio.sleep_until(began + number / rate)
+            nursery.start_soon(come_and_go, number)
+    took = trio.current_time() - began
+    print(json.dumps({"done": done, "failed": failed, "seconds": took}), flush=True)
+
+
+def main() -> None:
+    """See the top of this file."""
+    what, address, *numbers = sys.argv[1:]
+    token = os.environ["FASTWORKER_TOKEN"]
+    if what == "hold":
+        trio.run(hold, parse_address(address), token, int(numbers[0]))
+    else:
+        rate, seconds = map(float, numbers)
+        trio.run(churn, parse_address(address), token, rate, seconds)
+
+
+if __name__ == "__main__":
+    main()
