@@ -6,10 +6,9 @@ A newcomer above a cap is turned away; whoever is in stays.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, Self
 
 import trio
 
@@ -89,13 +88,24 @@ class Count:
 
 
 class Visit:
-    """One connection from being accepted to its end."""
+    """One connection from being accepted to its end: as long as its block runs."""
+
+    __slots__ = ("_gate", "_host", "_in", "on_proved")
 
     def __init__(self, gate: Gate, host: str) -> None:
         self._gate = gate
         self._host = host
         self._in = gate.waiting
-        self.on_proved: Callable[[], None] = lambda: None
+        self.on_proved: Callable[[], None] = _nothing
+
+    def __enter__(self) -> Self:
+        self._in.add(self._host)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._in.remove(self._host)
+        self._gate.left.set()
+        self._gate.left = trio.Event()
 
     def check_room(self) -> None:
         """Whether it may become a peer.
@@ -117,11 +127,8 @@ class Visit:
         self._in.add(self._host)
         self.on_proved()
 
-    def end(self) -> None:
-        """It has gone."""
-        self._in.remove(self._host)
-        self._gate.left.set()
-        self._gate.left = trio.Event()
+
+def _nothing() -> None: ...
 
 
 class Gate:
@@ -146,21 +153,15 @@ class Gate:
         self.left = trio.Event()
         """Set, and replaced, whenever a connection has ended."""
 
-    @contextmanager
-    def entering(self, host: str | None) -> Iterator[Visit]:
-        """Count a connection for the length of the block, first as one that has proved nothing.
+    def entering(self, host: str | None) -> Visit:
+        """Count a connection for the length of a block, first as one that has proved nothing.
 
         Raises:
             TurnedAway: too many of those wait already.
         """
         name = host or ""
         self.waiting.check(name)
-        self.waiting.add(name)
-        visit = Visit(self, name)
-        try:
-            yield visit
-        finally:
-            visit.end()
+        return Visit(self, name)
 
     def statistics(self) -> dict[str, int]:
         """How many there are."""

@@ -20,6 +20,9 @@ MAX_HEAD_BYTES: Final = 16 * 1024
 HEAD_SECONDS: Final = 5.0
 """For the whole head, however slowly it comes."""
 
+WEBSOCKET_VERSION: Final = "13"
+"""The only one there is (RFC 6455)."""
+
 
 class BadHead(Exception):
     """A request that is answered with an HTTP status and closed."""
@@ -39,6 +42,11 @@ class Head:
     headers: dict[str, str]
     raw: bytes
     """Everything read so far, head and what came behind it."""
+
+    @property
+    def early(self) -> bytes:
+        """What came behind the head."""
+        return self.raw.partition(b"\r\n\r\n")[2]
 
     @property
     def is_upgrade(self) -> bool:
@@ -114,7 +122,9 @@ def check_upgrade(head: Head, *, loopback: bool = False) -> None:
         raise BadHead(426, "Upgrade Required")
     if head.method != "GET" or not _is_key(head.headers.get("sec-websocket-key", "")):
         raise BadHead(400, "Bad Request")
-    if "host" not in head.headers:
+    if head.headers.get("sec-websocket-version") != WEBSOCKET_VERSION:
+        raise BadHead(426, "Upgrade Required")
+    if "host" not in head.headers or "upgrade" not in head.headers.get("connection", "").lower():
         raise BadHead(400, "Bad Request")
     if "?" in head.path:
         # Secrets end up in query strings, and query strings in logs.
@@ -163,33 +173,3 @@ async def send_response(
     )
     with trio.move_on_after(HEAD_SECONDS):
         await stream.send_all(text.encode())
-
-
-class ReplayStream(trio.abc.Stream):
-    """A stream that first gives again what has been read from it."""
-
-    def __init__(self, stream: trio.abc.Stream, already_read: bytes) -> None:
-        self._stream = stream
-        self._ahead = already_read
-        self._at_head = b"\r\n\r\n" in already_read
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        if not self._ahead:
-            return bytes(await self._stream.receive_some(max_bytes))
-        await trio.lowlevel.checkpoint()
-        # The head by itself: what came behind it is seen by the WebSocket's reader only when it
-        # is received after the upgrade.
-        end = self._ahead.find(b"\r\n\r\n") + 4 if self._at_head else len(self._ahead)
-        self._at_head = False
-        size = end if max_bytes is None else min(end, max_bytes)
-        chunk, self._ahead = self._ahead[:size], self._ahead[size:]
-        return chunk
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()

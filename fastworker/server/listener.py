@@ -6,13 +6,13 @@ Whatever one connection does, it ends alone: this file holds the exception barri
 from __future__ import annotations
 
 import errno
+import math
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
 
 import trio
-from trio_websocket import wrap_server_stream
 
 from fastworker.core.records import MAX_PAYLOAD_BYTES
 from fastworker.errors import (
@@ -21,7 +21,6 @@ from fastworker.errors import (
     FastWorkerError,
     Forbidden,
     PeerError,
-    ProtocolError,
     Rejected,
 )
 from fastworker.server.admission import HELLO_SECONDS, Admission, problem_of
@@ -29,7 +28,7 @@ from fastworker.server.callers import Caller, host_of, is_from_loopback, peer_ho
 from fastworker.server.clients import ClientPeer
 from fastworker.server.closing import PeerSilent, close_code
 from fastworker.server.connections import Connection
-from fastworker.server.frame_guard import LAST_WORD_SECONDS, GuardedStream
+from fastworker.server.frame_guard import LAST_WORD_SECONDS
 from fastworker.server.gate import TurnedAway, Visit
 from fastworker.server.http_head import (
     MAX_HEAD_BYTES,
@@ -41,17 +40,12 @@ from fastworker.server.http_head import (
 )
 from fastworker.server.identity import Identity
 from fastworker.server.plane import Plane
+from fastworker.server.served_frames import ServedFrames, accepting_head, check_unbroken
 from fastworker.server.subworkers import SubworkerPeer
 from fastworker.server.tls import CertifiedDoor, Door, open_tls
 from fastworker.tls import Contexts, certificate_names
 from fastworker.transport.link import FrameStream, Link, LinkClosed
-from fastworker.transport.websocket import (
-    CLOSE_SECONDS,
-    MAX_WEBSOCKET_MESSAGE_BYTES,
-    MESSAGE_QUEUE_SIZE,
-    RECEIVE_BUFFER_BYTES,
-    WebSocketFrames,
-)
+from fastworker.transport.websocket import CLOSE_SECONDS
 from fastworker.version import __version__
 from fastworker.wire.addresses import Address
 from fastworker.wire.messages import SUBPROTOCOL, Message, Welcome
@@ -147,46 +141,49 @@ class Listener:
     async def _serve_stream(
         self, stream: trio.abc.Stream, peer: str, visit: Visit, door: Door
     ) -> None:
+        opened = await self._open(stream, visit)
+        if opened is None:
+            return
+        frames, dialled = opened
+        visit.on_proved = frames.proved
+        ended_well = False
+        try:
+            caller = Caller(peer, peer_host(stream), dialled, door, visit)
+            try:
+                await self._serve_frames(frames, caller)
+            except FastWorkerError:
+                check_unbroken(frames)
+                raise
+            check_unbroken(frames)
+            ended_well = True
+        finally:
+            patience = CLOSE_SECONDS if ended_well else LAST_WORD_SECONDS
+            with trio.move_on_after(patience, shield=True):
+                await frames.aclose()
+
+    async def _open(
+        self, stream: trio.abc.Stream, visit: Visit
+    ) -> tuple[ServedFrames, str | None] | None:
+        """Answer the HTTP head: the WebSocket, and the host that was dialled. None: that was all.
+
+        Raises:
+            BadHead, TurnedAway: it gets no WebSocket.
+        """
         try:
             head = await read_head(stream)
             if head is None:
-                return
+                return None
             if head.path in ("/healthz", "/readyz"):
                 await self._answer_health(stream, head)
-                return
+                return None
             check_upgrade(head, loopback=is_from_loopback(stream))
             visit.check_room()
         except BadHead as bad:
             await send_response(stream, bad.status, bad.reason, version="13")
             raise
-        async with trio.open_nursery() as nursery:
-            guarded = GuardedStream(stream, head.raw)
-            with trio.fail_after(HELLO_SECONDS):
-                request = await wrap_server_stream(
-                    nursery,
-                    guarded,
-                    message_queue_size=MESSAGE_QUEUE_SIZE,
-                    max_message_size=MAX_WEBSOCKET_MESSAGE_BYTES,
-                    receive_buffer_size=RECEIVE_BUFFER_BYTES,
-                )
-                chosen = SUBPROTOCOL if SUBPROTOCOL in request.proposed_subprotocols else None
-                connection = await request.accept(subprotocol=chosen)
-            frames = WebSocketFrames(connection, stream)
-            guarded.closed = frames.closed
-            visit.on_proved = guarded.proved
-            ended_well = False
-            try:
-                caller = Caller(peer, peer_host(stream), host_of(head), door, visit)
-                with _flood_first(guarded):
-                    await self._serve_frames(frames, caller)
-                ended_well = True
-            finally:
-                # When this is cancelled the reader is, too: no answer to our close could be seen.
-                patience = CLOSE_SECONDS if ended_well else LAST_WORD_SECONDS
-                with trio.move_on_after(patience, shield=True):
-                    await frames.aclose()
-                    await guarded.aclose()
-                nursery.cancel_scope.cancel()
+        with trio.fail_after(HELLO_SECONDS):
+            await stream.send_all(accepting_head(head, SUBPROTOCOL))
+        return ServedFrames(stream, head.early), host_of(head)
 
     async def _answer_health(self, stream: trio.abc.Stream, head: Head) -> None:
         ready = head.path == "/healthz" or not self._plane.draining
@@ -266,18 +263,21 @@ class Listener:
     ) -> None:
         """Hand over the messages of a link until it closes or falls silent."""
         patience = SILENT_HEARTBEATS * self._plane.settings.heartbeat_seconds
-        while True:
-            with trio.move_on_after(patience) as scope:
+        with trio.CancelScope() as silence:
+            while True:
+                silence.deadline = trio.current_time() + patience
                 try:
                     messages = await link.receive()
                 except LinkClosed:
                     return
-            if scope.cancelled_caught:
-                raise PeerSilent(f"it was silent for {patience:g} s")
-            if heard is not None:
-                heard(trio.current_time())
-            for message in messages:
-                await receive(message)
+                # What it asks for may take as long as it takes.
+                silence.deadline = math.inf
+                if heard is not None:
+                    heard(trio.current_time())
+                for message in messages:
+                    await receive(message)
+        if silence.cancelled_caught:
+            raise PeerSilent(f"it was silent for {patience:g} s")
 
 
 async def _write(link: Link) -> None:
@@ -286,18 +286,6 @@ async def _write(link: Link) -> None:
         await link.write_forever()
     except (LinkClosed, trio.TooSlowError):
         link.shut()
-
-
-@contextmanager
-def _flood_first(guarded: GuardedStream) -> Iterator[None]:
-    """A connection that the guard has ended says so, whatever else that looked like."""
-    try:
-        yield
-    except FastWorkerError:
-        if guarded.flood is None:
-            raise
-    if guarded.flood is not None:
-        raise ProtocolError(str(guarded.flood))
 
 
 async def _turn_away(stream: trio.abc.Stream) -> None:

@@ -98,6 +98,24 @@ class Link:
         cork: shared by links that one task sends to; each has its own if none is given.
     """
 
+    __slots__ = (
+        "_ageing",
+        "_assembler",
+        "_closed",
+        "_eager",
+        "_flushed",
+        "_frames",
+        "_outbox",
+        "_sending",
+        "_stream",
+        "_transfers",
+        "_urgent",
+        "_waiting",
+        "cork",
+        "name",
+        "on_overflow",
+    )
+
     def __init__(
         self, stream: FrameStream, *, name: str = "peer", cork: Cork | None = None
     ) -> None:

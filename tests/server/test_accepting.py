@@ -46,7 +46,7 @@ async def test_out_of_descriptors_is_said_once_and_accepting_goes_on_when_one_is
         served.append(stream)
 
     gate, sockets = Gate(), Sockets(failures=5)
-    accepting = Accepting(serve, gate, None)
+    accepting = Accepting(serve, gate)
     with caplog.at_level(logging.WARNING, logger="fastworker.server"):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(accepting.serve_forever, [sockets])
