@@ -30,8 +30,8 @@ HOW_TO = ROOT / "docs" / "how-to"
 PROGRAM_SECONDS = 90
 """Longer than any of these programs takes on a busy machine, shorter than a test may take."""
 
-TESTED_ELSEWHERE = {"deploy", "fastapi", "testing"}
-"""By tests/examples and tests/integrations: they need more than a cluster."""
+TESTED_ELSEWHERE = {"deploy", "fastapi", "testing", "tls"}
+"""By tests/examples, tests/integrations and tests/cli: they need more than a cluster."""
 
 PAGES = sorted(page.stem for page in HOW_TO.glob("*.md") if page.stem not in TESTED_ELSEWHERE)
 

@@ -21,7 +21,7 @@ from fastworker.core.records import ALL_TENANTS, MAX_NAME_LENGTH
 from fastworker.errors import CannotCreate, FastWorkerError, InvalidOption
 from fastworker.server.identities import IssuedToken
 from fastworker.server.identity import Identity, Role
-from fastworker.wire.handshake import DEFAULT_TOKEN_ID, check_token
+from fastworker.wire.handshake import CERTIFICATE_ID, DEFAULT_TOKEN_ID, check_token
 
 TOKENS_FILE: Final = "tokens.json"
 """Its name in the folder of the store."""
@@ -70,6 +70,11 @@ def check_issued(token: IssuedToken) -> IssuedToken:
         raise InvalidOption(
             f"a token cannot be called {name!a}: a dot ends the id in a token, and "
             f"{DEFAULT_TOKEN_ID} is the shared token; choose another --name"
+        )
+    if name == CERTIFICATE_ID:
+        raise InvalidOption(
+            f"no token can be called {name!a}, which is what comes with a certificate; choose "
+            "another --name"
         )
     if not identity.roles:
         raise InvalidOption(f"token {name!a} has no role; give it --role {'|'.join(Role)}")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,6 +15,7 @@ from fastworker.tls import CertificateFiles
 from tests.support.certificates import Authority
 from tests.support.cluster import COMMAND, SUBWORKER_READY, Cluster
 from tests.support.process import WAIT_SECONDS, Member
+from tests.test_documents import HOW_TO, blocks_of
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -102,3 +107,51 @@ def test_wrong_schemes_and_authorities_have_their_exit_codes(
     assert "--tls-ca" in unknown.stderr
     known = run(cluster, "status", *place(cluster), *token, "--tls-ca", str(authority.file))
     assert known.returncode == 0, known.stderr
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_the_page_does_what_it_shows(cluster: Cluster) -> None:
+    blocks = blocks_of(HOW_TO / "tls.md")
+    (script,) = [block.text for block in blocks if block.is_file("certificates.sh")]
+    subprocess.run(["sh", "-c", script], cwd=cluster.folder, capture_output=True, check=True)
+    command = cluster.folder / "bin" / "fastworker"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
+    command.chmod(0o755)
+    environment = {
+        "PATH": f"{command.parent}:{os.environ['PATH']}",
+        "XDG_RUNTIME_DIR": str(cluster.folder),
+        "FASTWORKER_BASE_ADDRESS": cluster.address,
+        "FASTWORKER_DISCOVERY_ADDRESS": cluster.discovery_address,
+        "FASTWORKER_TASK_MODULES": cluster.module,
+        "FASTWORKER_LOCAL_WORKER": "never",
+    }
+    for block in blocks:
+        if block.language == "console":
+            for shown in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+                line, _, expected = shown.partition("\n")
+                line = line.replace("localhost:5555", f"localhost:{cluster.port}")
+                do_as_shown(cluster, line, expected.strip(), environment)
+
+
+def do_as_shown(cluster: Cluster, line: str, expected: str, environment: dict[str, str]) -> None:
+    """Run a line of a console; what ends in ``&`` goes on until a control plane starts again."""
+    if line.endswith("&"):
+        _, *arguments = shlex.split(line.removesuffix("&"))
+        if "control-plane" in arguments:
+            cluster.close()
+        member = cluster.start("in the background", *arguments, extra=environment)
+        member.wait_line(LISTENING if "control-plane" in arguments else SUBWORKER_READY)
+        return
+    finished = subprocess.run(
+        ["sh", "-c", line],
+        cwd=cluster.folder,
+        env={**cluster.environment(), **environment},
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+    )
+    pattern = ".*".join(map(re.escape, expected.split("…")))
+    said = f"{line}\n{finished.stdout}\n{finished.stderr}"
+    assert finished.returncode == 0, said
+    assert re.fullmatch(pattern, finished.stdout.strip()), said

@@ -95,6 +95,7 @@ def test_a_revoked_token_is_gone_and_an_unknown_one_is_exit_4(token: Tokens) -> 
         (["--role", "submit", "--tenant", "*"], "only worker and admin go with '*'"),
         (["--role", "submit", "--name", "a.b"], "choose another --name"),
         (["--role", "submit", "--name", "default"], "choose another --name"),
+        (["--role", "submit", "--name", "certificate"], "choose another --name"),
         (["--role", "submit", "--name", "a b"], "not allowed"),
         (["--role", "submit", "--expires", "soon"], "write 30d, 12h, 45m or never"),
         (["--role", "submit", "--expires", "0d"], "write 30d, 12h, 45m or never"),
