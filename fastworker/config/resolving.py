@@ -112,7 +112,7 @@ def _from_files(
 ) -> Iterable[dict[str, _Found]]:
     named = config if config is not None else environ.get(CONFIG_VARIABLE, "").strip() or None
     if named is not None:
-        path = cwd / Path(str(named)).expanduser()
+        path = cwd / _expanded(str(named))
         yield _from_table(_load(path), str(path), path.parent)
     elif (path := cwd / SETTINGS_FILE).is_file():
         yield _from_table(_load(path), SETTINGS_FILE, cwd)
@@ -120,6 +120,13 @@ def _from_files(
         tool = _load(path).get("tool")
         table = tool.get("fastworker", {}) if isinstance(tool, dict) else {}
         yield _from_table(table, f"{PROJECT_FILE} [tool.fastworker]", cwd)
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # no home folder for that user
+        return Path(text)
 
 
 def _from_table(table: object, origin: str, folder: Path) -> dict[str, _Found]:
@@ -140,14 +147,14 @@ def _load(path: Path) -> dict[str, object]:
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE_BYTES + 1)
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
+        reason = getattr(error, "strerror", None) or error
         raise InvalidOption(f"cannot read settings file {str(path)!a}: {reason}") from error
     if len(content) > LARGEST_FILE_BYTES:
         raise InvalidOption(f"{str(path)!a} is too large to be a settings file")
     try:
         return tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # one is not TOML, UTF-8 or a number of ours
         raise InvalidOption(f"{str(path)!a} is not valid TOML: {error}") from error
 
 
@@ -187,5 +194,8 @@ def _shown_value(key: str, value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except ValueError:  # Python refuses to write very long integers out
+        text = f"a {type(value).__name__} that is too long to show"
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
