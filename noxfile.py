@@ -9,6 +9,8 @@ is reported and its session skipped, since only the Python that runs nox can be 
     nox -s tests-3.12 -- tests/wire -k codec      and what pytest is to do
     nox -s faults           the fault matrix in full: hours, and best with nothing beside it
     nox -s faults -- -k c07 one row of it
+    nox -s fuzz             an hour of fuzzing, guided by coverage
+    nox -s fuzz -- --seconds 60 frames dispatch   so long, and only these
 """
 
 from __future__ import annotations
@@ -152,6 +154,13 @@ def faults(session: nox.Session) -> None:
     rounds = () if any("--fault-rounds" in given for given in session.posargs) else ("full",)
     options = [f"--fault-rounds={each}" for each in rounds]
     run_pytest(session, "tests/faults", *options, *session.posargs)
+
+
+@nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Everything that reads bytes is given bytes nobody thought of; a little of it is in tests."""
+    session.install("-e", ".", *group("test"), *group("fuzz"))
+    session.run("python", "-m", "tests.fuzzing", *session.posargs)
 
 
 @nox.session

@@ -11,6 +11,7 @@ from typing import Final
 
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError
+from wsproto.utilities import LocalProtocolError
 
 from fastworker.errors import FastWorkerError, InternalError
 from fastworker.server.http_head import BadHead
@@ -20,6 +21,8 @@ _FAULTS_OF_PEERS: Final = (
     BadHead,
     ConnectionClosed,
     HandshakeError,
+    # The library answers a ping that comes when we have begun to close, against its own rules.
+    LocalProtocolError,
     OSError,
     ssl.SSLError,
     trio.BrokenResourceError,

@@ -45,6 +45,8 @@ ATTACKERS: Final = 4
 CONNECTION_SECONDS: Final = 1.0
 """Of one connection; whoever is not closed by then goes by itself."""
 
+GONE: Final = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+
 JOBS_PAUSE_SECONDS: Final = 0.05
 JOB_SECONDS: Final = 60.0
 """Until a job beside the fuzzing must have ended, on a machine with nothing to spare."""
@@ -54,6 +56,8 @@ GROWTH_BYTES: Final = 48 * 2**20
 
 SETTLE_SECONDS: Final = 15.0
 """For the last connections to be seen to end."""
+
+LOOK_SECONDS: Final = 0.2
 
 REMEMBERED: Final = 200
 """Of the last inputs: what is kept when a process breaks."""
@@ -93,10 +97,7 @@ class Fuzzer:
     async def fuzz_forever(self, port: Port) -> None:
         """One connection after another."""
         while True:
-            with (
-                trio.move_on_after(CONNECTION_SECONDS),
-                suppress(OSError, trio.BrokenResourceError),
-            ):
+            with trio.move_on_after(CONNECTION_SECONDS), suppress(*GONE):
                 if port.token is not None and self._chance.random() < 0.4:
                     await self._as_a_peer(port.address, port.token)
                 else:
@@ -176,7 +177,7 @@ async def _run_jobs(client: Client, report: Report) -> None:
         try:
             with trio.fail_after(JOB_SECONDS):
                 handle = await client.submit("add", number, 1)
-                assert await handle == number + 1
+                assert await handle.result() == number + 1
         except Exception as error:  # whatever it is, it belongs into the report
             report.problems.append(f"job {number} beside the fuzzing: {error!r}")
             return
@@ -201,7 +202,7 @@ async def _fuzz_all(
                     attackers.start_soon(fuzzer.fuzz_forever, port)
             await trio.sleep(seconds / 3)  # warm: every path has been taken once
             before = {name: rss_bytes(member) for name, member in members.items()}
-            await _wait_for_the_end(members, seconds * 2 / 3)
+            await trio.to_thread.run_sync(_wait_for_the_end, members, seconds * 2 / 3)
             attackers.cancel_scope.cancel()
         for name, member in members.items():
             if member.running:
@@ -215,11 +216,11 @@ async def _fuzz_all(
     return report
 
 
-async def _wait_for_the_end(members: dict[str, Member], seconds: float) -> None:
-    """Wait so long, or until a process has ended."""
-    ends_at = trio.current_time() + seconds
-    while trio.current_time() < ends_at and all(each.running for each in members.values()):
-        await trio.sleep(min(0.5, seconds))  # nothing tells of the end of somebody's process
+def _wait_for_the_end(members: dict[str, Member], seconds: float) -> None:
+    """Wait so long, or until a process has ended; in a thread."""
+    ends_at = time.monotonic() + seconds
+    while time.monotonic() < ends_at and all(each.running for each in members.values()):
+        time.sleep(LOOK_SECONDS)
 
 
 def _keep(inputs: deque[bytes]) -> None:
@@ -238,7 +239,7 @@ def fuzz_sockets(folder: Path, seconds: float, seed: int = 1) -> Report:
         cluster.expected_tracebacks = encrypted.expected_tracebacks = True  # looked for below
         plane = cluster.control_plane()
         cluster.subworker("beside")
-        secured = _start_encrypted(encrypted, certificate.cert, certificate.key)
+        secured = _start_encrypted(encrypted, certificate.certificate, certificate.key)
         listener = Member(
             "callback listener",
             (sys.executable, "-c", LISTENER, cluster.token),
@@ -276,19 +277,19 @@ def _start_encrypted(cluster: Cluster, cert: Path | None, key: Path | None) -> M
 async def _warm_up(cluster: Cluster) -> None:
     """The store opens its files with the first job."""
     async with Client(control_plane_address=cluster.address, token=cluster.token) as client:
-        assert await (await client.submit("add", 1, 1)) == 2
+        assert await (await client.submit("add", 1, 1)).result() == 2
 
 
 def _problems(name: str, member: Member, files: int, report: Report) -> list[str]:
     if not member.running:
-        return [f"{name} has ended with {member.process.returncode}:\n{member.log[-3000:]}"]
+        return [f"{name} has ended with {member.process.returncode}:\n{member.log[-12000:]}"]
     deadline = time.monotonic() + SETTLE_SECONDS
     while open_files(member) > files and time.monotonic() < deadline:
         time.sleep(0.05)
     more = report.more_files[name] = open_files(member) - files
     found = [f"{name} keeps {more} files open that it had not before"] if more > 0 else []
     if "Traceback" in member.log or "report it" in member.log:
-        found.append(f"{name} shows a traceback:\n{member.log[-3000:]}")
+        found.append(f"{name} shows a traceback:\n{member.log[-12000:]}")
     return found
 
 

@@ -7,6 +7,7 @@ import ssl
 import pytest
 import trio
 from trio_websocket import HandshakeError
+from wsproto.utilities import LocalProtocolError
 
 from fastworker.errors import Forbidden, InternalError, ProtocolError
 from fastworker.server.blame import is_bug
@@ -20,6 +21,7 @@ FAULTS_OF_PEERS = [
     HandshakeError(),
     ssl.SSLError(),
     ConnectionResetError(),
+    LocalProtocolError(),
     trio.TooSlowError(),
     trio.BrokenResourceError(),
 ]
