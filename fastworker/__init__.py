@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from fastworker.client.running import RunningJob, WorkerJobs
     from fastworker.client.streams import Stream
     from fastworker.client.task_group import TaskGroup
+    from fastworker.client.webhooks import verify_webhook
     from fastworker.core.records import (
         LogLine,
         TaskPriority,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from fastworker.errors import (
         ArgumentError,
         AuthenticationFailed,
+        CallbackRefused,
         CallerError,
         CannotCreate,
         ClientNotReady,
@@ -123,6 +125,7 @@ __all__ = [
     "BlockingHandle",
     "Call",
     "CallbackListener",
+    "CallbackRefused",
     "CallerError",
     "CancelOutcome",
     "CancelResult",
@@ -191,6 +194,7 @@ __all__ = [
     "propagate",
     "register_exception",
     "task",
+    "verify_webhook",
 ]
 
 _HOME = {
@@ -213,6 +217,7 @@ _HOME = {
     "QueueState": "fastworker.client.queues",
     "Stream": "fastworker.client.streams",
     "TaskGroup": "fastworker.client.task_group",
+    "verify_webhook": "fastworker.client.webhooks",
     "RunningJob": "fastworker.client.running",
     "WorkerJobs": "fastworker.client.running",
     "LogLine": "fastworker.core.records",

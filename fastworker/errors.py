@@ -31,7 +31,8 @@
     │   ├── UnsupportedVersion       no protocol version in common
     │   ├── UnknownKind              a message kind this version does not know
     │   ├── StaleLease               this attempt no longer holds the job
-    │   └── AuthenticationFailed     a proof that does not fit the token
+    │   ├── AuthenticationFailed     a proof that does not fit the token
+    │   └── CallbackRefused          a webhook that nobody with our token has sent just now
     ├── StoreError                   the store failed
     │   ├── StoreBroken              a write or sync failed; what it held is indeterminate (exit 74)
     │   ├── StoreUnusable            damaged, newer, foreign or vanished (exit 65)
@@ -267,6 +268,12 @@ class AuthenticationFailed(PeerError):
     """The proof does not fit the token; nothing secret was sent."""
 
     code = "authentication_failed"
+
+
+class CallbackRefused(PeerError):
+    """A webhook whose signature, headers or age do not fit: nobody with our token sent it now."""
+
+    code = "callback_refused"
 
 
 class StoreError(FastWorkerError):

@@ -5,17 +5,12 @@ Whatever a task returned or was named, it is printed without moving the terminal
 
 from __future__ import annotations
 
-import base64
-import dataclasses
-import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from datetime import date, datetime, time, timedelta
-from enum import Enum
 
 from fastworker.logs import escape_controls
+from fastworker.wire.json_values import json_text as json_text
+from fastworker.wire.json_values import plain as plain
 
 WIDEST_CELL = 60
 """Characters of a table's cell; ``--json`` shows all."""
@@ -36,42 +31,6 @@ def show_json(value: object, *, indent: int | None = 2) -> None:
     print(json_text(value, indent=indent), flush=True)
 
 
-def json_text(value: object, *, indent: int | None = None) -> str:
-    """Return any value as strict JSON in ASCII."""
-    return json.dumps(plain(value), indent=indent, allow_nan=False)
-
-
-def plain(value: object) -> object:
-    """Return the nearest value JSON has.
-
-    Bytes become base64, moments ISO 8601, lengths of time seconds, NaN and infinities text,
-    records objects, and everything else its text.
-    """
-    match value:
-        case Enum():
-            return value.name.lower() if isinstance(value.value, int) else plain(value.value)
-        case None | bool() | int() | str():
-            return value
-        case float():
-            return value if math.isfinite(value) else str(value)
-        case bytes() | bytearray() | memoryview():
-            return base64.b64encode(value).decode("ascii")
-        case datetime() | date() | time():
-            return value.isoformat()
-        case timedelta():
-            return value.total_seconds()
-        case Mapping():
-            return {_key(key): plain(inner) for key, inner in value.items()}
-        case tuple() if hasattr(value, "_asdict"):
-            return plain(value._asdict())
-        case AbstractSet() | list() | tuple():
-            return [plain(inner) for inner in value]
-        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return {one.name: plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
-        case _:
-            return str(value)
-
-
 def show_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows under headers, columns aligned."""
     cells = [list(headers), *([_cell(value) for value in row] for row in rows)]
@@ -89,11 +48,6 @@ def show_fields(record: Mapping[str, object]) -> None:
         text = value if isinstance(value, str) else json_text(value)
         for number, line in enumerate(text.splitlines() or [""]):
             show(f"{name if number == 0 else '':<{width}}  {line}")
-
-
-def _key(key: object) -> str:
-    text = plain(key)
-    return text if isinstance(text, str) else json.dumps(text)
 
 
 def _cell(value: object) -> str:

@@ -8,6 +8,7 @@ loop raised or left, acknowledges nothing: the control plane delivers again.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from fastworker.client.moments import moment
 from fastworker.core.ids import id_text
 from fastworker.core.records import TaskStatus
 from fastworker.errors import ClientNotReady, ProtocolError
+from fastworker.wire.addresses import parse_address
 from fastworker.wire.callbacks import CallbackBody, decode_callback, is_signed_by
 from fastworker.wire.messages import Callback
 from fastworker.wire.values import open_value
@@ -66,9 +68,9 @@ class JobCallback:
         self._acknowledge()
 
 
-REMEMBERED: Final = 1_000
-"""Deliveries that were acknowledged: one that comes again, because its acknowledgement was lost,
-is acknowledged again and not handed out twice."""
+REMEMBERED: Final = 100_000
+"""Deliveries that were acknowledged: one that comes again, because its acknowledgement was lost or
+because somebody plays it back, is acknowledged again and not handed out twice."""
 
 
 @dataclass(slots=True, eq=False)
@@ -86,21 +88,40 @@ class CallbackQueue:
     def __init__(self) -> None:
         self._waiting: deque[_Open] = deque()
         self._open: dict[str, _Open] = {}
-        self._acknowledged: deque[str] = deque(maxlen=REMEMBERED)
+        self._acknowledged: dict[str, None] = {}
         self._arrived = anyio.Event()
         self._closed = False
 
-    def put(self, message: Callback, *, token: str, acknowledge: Callable[[], None]) -> bool:
+    def put(
+        self,
+        message: Callback,
+        *,
+        token: str,
+        acknowledge: Callable[[], None],
+        max_age: float | None = None,
+    ) -> bool:
         """Queue a callback whose signature fits the token; pass over any other, with a warning.
 
+        Args:
+            max_age: seconds since it was sent; None: over a connection that has proved itself.
+
         Returns:
-            Whether its signature fits, so that whoever sent it has the token.
+            Whether its signature fits and is fresh, so that whoever sent it has the token.
         """
         if not is_signed_by(token, message.body, message.signature):
             logger.warning("a callback was passed over: its signature does not fit our token")
             return False
         try:
             body = decode_callback(message.body)
+            if body.delivery != message.delivery:
+                raise ProtocolError("its body belongs to another delivery")
+            if max_age is not None and not _is_fresh(body, max_age):
+                logger.warning(
+                    "a callback was passed over: it was not sent within the last %g s; "
+                    "if it was, the clocks differ",
+                    max_age,
+                )
+                return False
             callback = _opened(body, partial(self._settle, body.delivery.hex(), acknowledge))
         except ProtocolError as error:
             logger.warning("a callback was passed over: %s", error)
@@ -162,7 +183,9 @@ class CallbackQueue:
         found = self._open.pop(delivery, None)
         if found is None and delivery in self._acknowledged:
             return
-        self._acknowledged.append(delivery)
+        self._acknowledged[delivery] = None
+        if len(self._acknowledged) > REMEMBERED:
+            del self._acknowledged[next(iter(self._acknowledged))]
         (acknowledge if found is None else found.acknowledge)()
 
 
@@ -194,6 +217,23 @@ class CallbackIterator:
         # The one sign that a loop has ended by an exception: it drops its iterator.
         if self._taken is not None:
             self._queue.release(self._taken)
+
+
+def callback_token() -> str:
+    """The token of the settings, which jobs are submitted with.
+
+    Raises:
+        AuthenticationFailed, ControlPlaneUnavailable, InvalidOption: there is none.
+    """
+    from fastworker.config import client_defaults
+
+    defaults = client_defaults()
+    (first, *_) = defaults.control_plane_addresses
+    return defaults.token_for(parse_address(first))
+
+
+def _is_fresh(body: CallbackBody, max_age: float) -> bool:
+    return body.sent_at is not None and abs(time.time() - body.sent_at) <= max_age
 
 
 def _opened(body: CallbackBody, acknowledge: Callable[[], None]) -> JobCallback:

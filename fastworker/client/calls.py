@@ -31,7 +31,7 @@ from fastworker.tasks import (
 )
 from fastworker.tasks.models import TaskModels
 from fastworker.tasks.signatures import Parameters, check_arguments
-from fastworker.wire.addresses import parse_address
+from fastworker.wire.callback_addresses import parse_callback_address
 from fastworker.wire.options import options_to_map
 from fastworker.wire.values import seal_call, seal_value
 
@@ -376,4 +376,4 @@ def _job_options(options: CallOptions) -> JobOptions:
 
 
 def _callback(address: str) -> str:
-    return address if address.startswith(OWN_CONNECTION) else parse_address(address).url
+    return address if address.startswith(OWN_CONNECTION) else parse_callback_address(address).url

@@ -23,12 +23,17 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from fastworker.client.callbacks import CallbackIterator, CallbackQueue, JobCallback
+from fastworker.client.callbacks import (
+    CallbackIterator,
+    CallbackQueue,
+    JobCallback,
+    callback_token,
+)
 from fastworker.client.transport import MAX_MESSAGE_BYTES, QUIET, WebSocketTransport
 from fastworker.errors import CannotCreate, InvalidOption, ProtocolError
 from fastworker.tls import CertificateFiles, listener_context
 from fastworker.wire.addresses import Address, parse_address
-from fastworker.wire.callbacks import CALLBACK_SUBPROTOCOL
+from fastworker.wire.callbacks import CALLBACK_SUBPROTOCOL, MAX_AGE_SECONDS
 from fastworker.wire.codec import Assembler, decode, encode
 from fastworker.wire.messages import Callback, CallbackAck, Message, Piece
 
@@ -87,7 +92,7 @@ async def open_callback_listener(
     where = parse_address(address)
     if where.tls and tls is None:
         tls = _default_context(address)
-    checked = _default_token(where) if token is None else token
+    checked = callback_token() if token is None else token
     queue = CallbackQueue()
     try:
         listener = await anyio.create_tcp_listener(
@@ -128,14 +133,6 @@ def _default_context(address: str) -> ssl.SSLContext:
             "FASTWORKER_TLS_CERT and FASTWORKER_TLS_KEY"
         )
     return listener_context(CertificateFiles(files.certificate, files.key))
-
-
-def _default_token(address: Address) -> str:
-    from fastworker.config import client_defaults
-
-    defaults = client_defaults()
-    places = [parse_address(text) for text in defaults.control_plane_addresses]
-    return defaults.token_for(places[0] if places else address)
 
 
 async def _serve_safely(
@@ -211,8 +208,12 @@ async def _receive(
         for message in messages:
             if isinstance(message, Callback):
                 acknowledge = partial(taken.add, message.delivery)
-                if not queue.put(message, token=token, acknowledge=acknowledge):
-                    raise ProtocolError("it sent a callback that is not signed with our token")
+                if not queue.put(
+                    message, token=token, acknowledge=acknowledge, max_age=MAX_AGE_SECONDS
+                ):
+                    raise ProtocolError(
+                        "it sent a callback that nobody with our token has sent now"
+                    )
                 proved = True
 
 

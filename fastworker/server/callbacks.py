@@ -1,7 +1,8 @@
-"""Delivers callbacks: over the submitter's own connection, or by dialling its listener.
+"""Delivers callbacks: over the submitter's own connection, to a listener, or as webhooks.
 
 A callback is stored in the transaction that ends its job, tried with backoff until it is
-acknowledged, survives restarts, and is given up, visibly, after 24 hours.
+acknowledged, survives restarts, and is given up, visibly, after 24 hours. While one is tried it
+stays due in the store; what came of it is saved by the one loop here, many at a time.
 """
 
 from __future__ import annotations
@@ -9,44 +10,42 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
 from fastworker.core.dispatcher import Dispatcher
-from fastworker.core.ids import id_text, split_ids
-from fastworker.core.records import CallbackRow, CallbackTry, JobView
-from fastworker.errors import FastWorkerError, ProtocolError
-from fastworker.server.callback_rules import resolve_callback
+from fastworker.core.ids import id_text
+from fastworker.core.records import CallbackRow, CallbackTry
+from fastworker.errors import InvalidAddress, InvalidOption
+from fastworker.server.callback_lines import CallbackLines
+from fastworker.server.callback_rules import CallbackRules, CallbackTarget, stored_target
+from fastworker.server.callback_trouble import Trouble, Undelivered
+from fastworker.server.deliveries import (
+    ANSWER_SECONDS,
+    Deliverer,
+    callback_body,
+    signed_callback,
+)
 from fastworker.server.dispatch import FULL_STORE_PAUSE_SECONDS
 from fastworker.server.plane import Plane
 from fastworker.server.settings import ControlPlaneSettings
 from fastworker.server.tls import caller_contexts
+from fastworker.server.webhooks import can_send
 from fastworker.store.contract import NoSpace
 from fastworker.store.thread import StoreThread
-from fastworker.transport.dial import open_frames
-from fastworker.transport.link import LinkClosed
-from fastworker.transport.websocket import WebSocketFrames
-from fastworker.wire.addresses import parse_address
-from fastworker.wire.callbacks import (
-    CallbackBody,
-    encode_callback,
-    sign_callback,
-)
-from fastworker.wire.codec import decode, pack
-from fastworker.wire.messages import Callback, CallbackAck
+from fastworker.wire.callbacks import CallbackBody
 
 logger = logging.getLogger("fastworker.callbacks")
 
 GIVE_UP_SECONDS: Final = 24 * 3600.0
 FIRST_RETRY_SECONDS: Final = 1.0
 LONGEST_RETRY_SECONDS: Final = 300.0
-ANSWER_SECONDS: Final = 10.0
-"""How long a listener may take to acknowledge; after that it is tried again."""
 
-AT_ONCE: Final = 16
-"""Deliveries by dialling at the same time."""
+NEW_AT_ONCE: Final = 256
+"""Due callbacks that are looked at in one go, beside those under way."""
+
+OWN_CONNECTION: Final = "client:"
 
 
 def retry_delay(attempts: int, jitter: float) -> float:
@@ -55,106 +54,193 @@ def retry_delay(attempts: int, jitter: float) -> float:
     return float(delay * (0.75 + jitter / 2))
 
 
+class _Awaited(NamedTuple):
+    """A callback that was sent over a client's own connection."""
+
+    whose: tuple[str, bytes]
+    """Tenant and id of the client."""
+    acknowledged: trio.Event
+
+
 class CallbackService:
-    """One loop that looks for due deliveries and hands each to a task of its nursery."""
+    """One loop that looks for due deliveries and hands each to a task of its nursery.
+
+    Raises:
+        InvalidOption: ``--callback-allow`` lists what is no host.
+    """
 
     def __init__(self, settings: ControlPlaneSettings, store: StoreThread) -> None:
-        self._settings = settings
+        self._rules = CallbackRules(settings.callback_allow)
         self._store = store
-        self._tls = caller_contexts(settings)
+        self._deliverer = Deliverer(caller_contexts(settings))
+        self._lines = CallbackLines()
         self._wake = trio.Event()
         self._made = 0
+        self._look_now = True
+        """Something may be due that was not when we looked last."""
+        self._next_at = math.inf
+        """When something will be due that is not under way, wall seconds."""
         self._open: set[bytes] = set()
-        self._acknowledged: dict[bytes, tuple[tuple[str, bytes], trio.Event]] = {}
-        """Of those that were pushed: to whom."""
+        self._done: list[CallbackRow] = []
+        self._tried: list[tuple[CallbackRow, CallbackTry]] = []
+        self._awaited: dict[bytes, _Awaited] = {}
 
     async def resolve(self, address: str, submitter: str | None) -> str:
-        """See `callback_rules.resolve_callback`."""
-        return await resolve_callback(address, submitter, self._settings.callback_allow)
+        """What is stored for this address: see `CallbackRules.resolve`.
+
+        Raises:
+            InvalidAddress, Forbidden: see there.
+            InvalidOption: webhooks cannot be sent from here.
+        """
+        if address.lower().startswith("http") and not can_send():
+            raise InvalidOption(
+                "the control plane cannot call webhooks: install fastworker with its extra "
+                "`webhooks` where the control plane runs, or use a tcp:// listener"
+            )
+        return (await self._rules.resolve(address, submitter)).stored
 
     def acknowledge(self, deliveries: list[bytes], tenant: str, client: bytes | None) -> None:
         """The application has taken these, says a client over its own connection."""
         for delivery in deliveries:
-            whose, event = self._acknowledged.get(delivery, (None, None))
-            if event is not None and whose == (tenant, client):
-                event.set()
+            awaited = self._awaited.get(delivery)
+            if awaited is not None and awaited.whose == (tenant, client):
+                awaited.acknowledged.set()
 
     async def serve_forever(self, plane: Plane) -> None:
         """Deliver until cancelled; what is on its way then is delivered again later."""
         plane.roster.on_turn.append(self._look)
-        plane.roster.on_client.append(lambda client: self._wake.set())
-        limit = trio.CapacityLimiter(AT_ONCE)
+        plane.roster.on_client.append(lambda client: self._look_again())
         async with trio.open_nursery() as nursery:
             while True:
                 self._wake = trio.Event()
-                now = plane.clock().wall
-                for row in await self._store.due_callbacks(now=now, limit=AT_ONCE * 4):
-                    if row.delivery not in self._open:
-                        self._open.add(row.delivery)
-                        nursery.start_soon(self._deliver, plane, row, limit)
+                await self._save_settled()
+                if self._look_now or plane.clock().wall >= self._next_at:
+                    await self._start_due(plane, nursery)
                 await self._wait(plane)
 
     def _look(self, dispatcher: Dispatcher) -> None:
         made = dispatcher.memory.callbacks_made
         if made != self._made:
             self._made = made
-            self._wake.set()
+            self._look_again()
 
-    async def _wait(self, plane: Plane) -> None:
-        """Until something is due, made, or a client comes back."""
-        at = await self._store.next_callback_at()
-        now = plane.clock().wall
-        pause = LONGEST_RETRY_SECONDS if at is None else at - now
-        if self._open:
-            # What is being delivered is due as well; it wakes the loop when it is settled.
-            pause = max(pause, FIRST_RETRY_SECONDS)
-        with trio.move_on_after(max(0.0, pause)):
-            await self._wake.wait()
-
-    async def _deliver(self, plane: Plane, row: CallbackRow, limit: trio.CapacityLimiter) -> None:
-        taken = False
-        problem = "nobody answered"
-        try:
-            message = await self._message(row)
-            if message is None:
-                taken = True  # the job is no longer known; there is nothing to tell
-            elif row.address.startswith("client:"):
-                taken = await self._push(plane, row, message)
-                problem = "the client is not connected"
-            else:
-                async with limit:
-                    taken = await self._dial(row, message)
-        except (OSError, FastWorkerError, trio.TooSlowError) as error:
-            problem = str(error) or type(error).__name__
-        except Exception as error:  # the barrier: one listener, whatever it does
-            problem = f"{type(error).__name__}: {error}"
-        finally:
-            self._acknowledged.pop(row.delivery, None)
-        await self._settle(plane, row, taken=taken, problem=problem)
-
-    async def _settle(self, plane: Plane, row: CallbackRow, *, taken: bool, problem: str) -> None:
-        now = plane.clock().wall
-        attempts = row.attempts + 1
-        if taken:
-            await self._save_settled([row.delivery], [])
-        elif now - row.made_at >= GIVE_UP_SECONDS:
-            logger.error(
-                "the callback of job %s to %s is given up after %d attempts in 24 h: %s",
-                id_text(row.job_id),
-                row.address,
-                attempts,
-                problem,
-            )
-            given_up = CallbackTry(row.delivery, math.inf, attempts, "no answer", given_up_at=now)
-            await self._save_settled([], [given_up])
-        else:
-            at = now + retry_delay(row.attempts, random.random())
-            later = CallbackTry(row.delivery, at, attempts, "no answer")
-            await self._save_settled([], [later])
-        self._open.discard(row.delivery)
+    def _look_again(self) -> None:
+        self._look_now = True
         self._wake.set()
 
-    async def _save_settled(self, done: Sequence[bytes], tries: Sequence[CallbackTry]) -> None:
+    async def _wait(self, plane: Plane) -> None:
+        """Until something is due, made or settled, or a client comes back."""
+        pause = min(LONGEST_RETRY_SECONDS, self._next_at - plane.clock().wall)
+        with trio.move_on_after(max(0.0, pause)) as waiting:
+            await self._wake.wait()
+        if waiting.cancelled_caught:
+            self._look_now = True
+
+    async def _start_due(self, plane: Plane, nursery: trio.Nursery) -> None:
+        self._look_now = False
+        now = plane.clock().wall
+        limit = len(self._open) + NEW_AT_ONCE
+        rows = await self._store.due_callbacks(now=now, limit=limit)
+        put_off: list[CallbackTry] = []
+        for row in rows:
+            if row.delivery in self._open:
+                continue
+            at = self._lines.admit(row.tenant, _destination(row), now)
+            if at is None:
+                self._open.add(row.delivery)
+                nursery.start_soon(self._deliver, plane, row)
+            else:
+                put_off.append(CallbackTry(row.delivery, at, row.attempts, row.problem))
+        if put_off:
+            await self._save([], put_off)
+        if len(rows) == limit:
+            self._look_again()
+        found = await self._store.next_callback_at(after=now)
+        self._next_at = math.inf if found is None else found
+
+    # -- one delivery -----------------------------------------------------------------------
+
+    async def _deliver(self, plane: Plane, row: CallbackRow) -> None:
+        if row.address.startswith(OWN_CONNECTION):
+            trouble = await self._push(plane, row)
+        else:
+            async with self._lines.turn(row.tenant, _destination(row)):
+                trouble = await self._dial(plane, row)
+        self._settle(plane, row, trouble)
+
+    async def _dial(self, plane: Plane, row: CallbackRow) -> Undelivered | None:
+        try:
+            target = stored_target(row.address)
+        except InvalidAddress:
+            return Undelivered(Trouble.NOT_ALLOWED)
+        # The list may have become shorter since the job was submitted.
+        if not self._rules.permits(target):
+            return Undelivered(Trouble.NOT_ALLOWED)
+        found = await self._signed(plane, row)
+        if isinstance(found, Undelivered):
+            return found
+        return await self._deliverer.deliver(target, *found)
+
+    async def _push(self, plane: Plane, row: CallbackRow) -> Undelivered | None:
+        whose = row.tenant, bytes.fromhex(row.address.removeprefix(OWN_CONNECTION))
+        client = plane.roster.clients_by_id.get(whose)
+        if client is None or client.closed:
+            return Undelivered(Trouble.NOT_CONNECTED)
+        found = await self._signed(plane, row)
+        if isinstance(found, Undelivered):
+            return found
+        awaited = self._awaited[row.delivery] = _Awaited(whose, trio.Event())
+        try:
+            client.send(signed_callback(*found))
+            with trio.move_on_after(ANSWER_SECONDS):
+                await awaited.acknowledged.wait()
+        finally:
+            del self._awaited[row.delivery]
+        return None if awaited.acknowledged.is_set() else Undelivered(Trouble.NOT_ACKNOWLEDGED)
+
+    async def _signed(
+        self, plane: Plane, row: CallbackRow
+    ) -> tuple[CallbackBody, bytes] | Undelivered:
+        """What to say, and the key to sign it with: none is left once its token is revoked."""
+        key = plane.identities.signing_key(row.token_id)
+        if key is None:
+            return Undelivered(Trouble.NO_TOKEN)
+        views = await self._store.views([row.job_id])
+        if not views:
+            return Undelivered(Trouble.JOB_GONE, for_good=True)
+        return callback_body(row, views[0], plane.clock().wall), key
+
+    # -- what came of it --------------------------------------------------------------------
+
+    def _settle(self, plane: Plane, row: CallbackRow, trouble: Undelivered | None) -> None:
+        """Have it saved; until then it counts as being under way."""
+        if trouble is None:
+            self._done.append(row)
+        else:
+            self._tried.append((row, _next_try(row, trouble, plane.clock().wall)))
+        self._wake.set()
+
+    async def _save_settled(self) -> None:
+        done, self._done = self._done, []
+        tried, self._tried = self._tried, []
+        if not done and not tried:
+            return
+        await self._save([row.delivery for row in done], [each for _, each in tried])
+        for row in (*done, *(row for row, _ in tried)):
+            self._open.discard(row.delivery)
+            self._lines.leave(row.tenant, _destination(row))
+        for row, each in tried:
+            self._next_at = min(self._next_at, each.next_attempt_at)
+            if each.given_up_at is not None:
+                logger.error(
+                    "the callback of job %s to %s is given up after %d attempts: %s",
+                    id_text(row.job_id),
+                    shown_address(row.address),
+                    each.attempts,
+                    each.problem,
+                )
+
+    async def _save(self, done: list[bytes], tries: list[CallbackTry]) -> None:
         """Save, however long a full store makes this wait: a restart would deliver again."""
         while True:
             try:
@@ -162,59 +248,34 @@ class CallbackService:
             except NoSpace:
                 await trio.sleep(FULL_STORE_PAUSE_SECONDS)
 
-    async def _message(self, row: CallbackRow) -> Callback | None:
-        views = await self._store.views([row.job_id])
-        token = self._settings.tokens.get(row.token_id)
-        if not views or (token is None and self._settings.tokens):
-            return None
-        body = encode_callback(_body(row, views[0]))
-        return Callback(row.delivery, body, sign_callback(token or "", body))
 
-    async def _push(self, plane: Plane, row: CallbackRow, message: Callback) -> bool:
-        whose = row.tenant, bytes.fromhex(row.address.partition(":")[2])
-        client = plane.roster.clients_by_id.get(whose)
-        if client is None or client.closed:
-            return False
-        event = trio.Event()
-        self._acknowledged[row.delivery] = whose, event
-        client.send(message)
-        with trio.move_on_after(ANSWER_SECONDS):
-            await event.wait()
-        return event.is_set()
-
-    async def _dial(self, row: CallbackRow, message: Callback) -> bool:
-        acknowledged = False
-        with trio.fail_after(ANSWER_SECONDS):
-            address = parse_address(row.address)
-            tls = self._tls.current() if address.tls else None
-            async with open_frames(address, tls=tls) as frames:
-                try:
-                    for frame in pack([message], transfers=iter(range(1))):
-                        await frames.send_frame(frame)
-                    acknowledged = await _wait_for_ack(frames, row.delivery)
-                except LinkClosed:
-                    pass
-        return acknowledged
+def _next_try(row: CallbackRow, trouble: Undelivered, now: float) -> CallbackTry:
+    attempts = row.attempts + 1
+    last_at = row.made_at + GIVE_UP_SECONDS
+    if trouble.for_good or now >= last_at:
+        return CallbackTry(row.delivery, math.inf, attempts, trouble.trouble, given_up_at=now)
+    delay = max(retry_delay(row.attempts, random.random()), trouble.retry_after or 0.0)
+    return CallbackTry(row.delivery, min(now + delay, last_at), attempts, trouble.trouble)
 
 
-async def _wait_for_ack(frames: WebSocketFrames, delivery: bytes) -> bool:
-    for message in decode(await frames.receive_frame()):
-        if not isinstance(message, CallbackAck):
-            raise ProtocolError("the listener answered with something else than CallbackAck")
-        if delivery in split_ids(message.deliveries):
-            return True
-    return False
+def _target(row: CallbackRow) -> CallbackTarget | None:
+    try:
+        return stored_target(row.address)
+    except InvalidAddress:
+        return None
 
 
-def _body(row: CallbackRow, view: JobView) -> CallbackBody:
-    return CallbackBody(
-        delivery=row.delivery,
-        task_id=row.job_id,
-        status=view.status,
-        value=view.value,
-        failure=view.failure,
-        started_at=view.started_at,
-        completed_at=view.finished_at,
-        attempts=view.attempts,
-        data=row.data,
-    )
+def _destination(row: CallbackRow) -> str:
+    """Deliveries to the same one share a line."""
+    target = None if row.address.startswith(OWN_CONNECTION) else _target(row)
+    return row.address if target is None else f"{target.found} {target.address.port}"
+
+
+def shown_address(stored: str) -> str:
+    """An address as logs and lists have it: without what may be secret in it."""
+    if stored.startswith(OWN_CONNECTION):
+        return stored
+    try:
+        return stored_target(stored).address.origin
+    except InvalidAddress:
+        return "an address that cannot be used any more"

@@ -35,7 +35,7 @@ MAX_WARNINGS = 1000
 """Different once-only warnings remembered; after that the log has had enough of them."""
 
 CallbackResolver = Callable[[str, str | None], Awaitable[str]]
-"""(address, submitter's host) → the address to dial; raises `Forbidden` or `InvalidAddress`."""
+"""(address, submitter's host) → what to store; raises `CallerError` or `Rejected`."""
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ All moments are wall-clock seconds since the epoch, UTC.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
@@ -174,8 +175,8 @@ class Store(Protocol):
         """Callbacks whose next attempt is due, earliest first."""
         ...
 
-    def next_callback_at(self) -> float | None:
-        """When the next callback is due, if one waits."""
+    def next_callback_at(self, *, after: float = -math.inf) -> float | None:
+        """When the next callback is due that is due later than ``after``, if one waits."""
         ...
 
     def settle_callbacks(self, done: Sequence[bytes], tries: Sequence[CallbackTry]) -> None:

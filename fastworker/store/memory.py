@@ -5,6 +5,7 @@ Everything runs in one thread, reads included.
 
 from __future__ import annotations
 
+import math
 import platform
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -263,8 +264,8 @@ class MemoryStore:
     def due_callbacks(self, *, now: float, limit: int = 100) -> list[CallbackRow]:
         return self._callbacks.due(now, limit)
 
-    def next_callback_at(self) -> float | None:
-        return self._callbacks.next_at()
+    def next_callback_at(self, *, after: float = -math.inf) -> float | None:
+        return self._callbacks.next_at(after)
 
     def settle_callbacks(self, done: Sequence[bytes], tries: Sequence[CallbackTry]) -> None:
         self._callbacks.settle(done, tries)

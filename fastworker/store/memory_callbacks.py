@@ -26,9 +26,10 @@ class CallbackTable:
         due = (row for row in self._rows.values() if row.next_attempt_at <= now)
         return heapq.nsmallest(limit, due, key=lambda row: row.next_attempt_at)
 
-    def next_at(self) -> float | None:
+    def next_at(self, after: float) -> float | None:
         """See `Store.next_callback_at`."""
-        found = min((row.next_attempt_at for row in self._rows.values()), default=math.inf)
+        moments = (row.next_attempt_at for row in self._rows.values())
+        found = min((moment for moment in moments if moment > after), default=math.inf)
         return None if found == math.inf else found
 
     def settle(self, done: Sequence[bytes], tries: Sequence[CallbackTry]) -> None:

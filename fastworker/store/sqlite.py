@@ -8,6 +8,7 @@ the store refuses everything: what it holds is found out at the next start.
 from __future__ import annotations
 
 import contextlib
+import math
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -251,9 +252,9 @@ class SqliteStore:
         with self._failures_named():
             return due_callbacks(self._connection, now, limit)
 
-    def next_callback_at(self) -> float | None:
+    def next_callback_at(self, *, after: float = -math.inf) -> float | None:
         with self._failures_named():
-            return next_callback_at(self._connection)
+            return next_callback_at(self._connection, after)
 
     def settle_callbacks(self, done: Sequence[bytes], tries: Sequence[CallbackTry]) -> None:
         with self._transaction():

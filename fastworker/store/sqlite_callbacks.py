@@ -32,9 +32,11 @@ def due_callbacks(connection: sqlite3.Connection, now: float, limit: int) -> lis
     return [CallbackRow(*row) for row in found]
 
 
-def next_callback_at(connection: sqlite3.Connection) -> float | None:
+def next_callback_at(connection: sqlite3.Connection, after: float) -> float | None:
     """See `Store.next_callback_at`."""
-    (found,) = connection.execute("SELECT min(next_attempt_at) FROM callbacks").fetchone()
+    (found,) = connection.execute(
+        "SELECT min(next_attempt_at) FROM callbacks WHERE next_attempt_at > ?", (after,)
+    ).fetchone()
     return None if found is None or found == math.inf else float(found)
 
 

@@ -8,6 +8,7 @@ caller's next checkpoint.
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import threading
 import time
@@ -253,9 +254,9 @@ class StoreThread:
         """See `Store.due_callbacks`."""
         return await self._write(self._store.due_callbacks, now=now, limit=limit)
 
-    async def next_callback_at(self) -> float | None:
+    async def next_callback_at(self, *, after: float = -math.inf) -> float | None:
         """See `Store.next_callback_at`."""
-        return await self._write(self._store.next_callback_at)
+        return await self._write(self._store.next_callback_at, after=after)
 
     async def settle_callbacks(self, done: Sequence[bytes], tries: Sequence[CallbackTry]) -> None:
         """See `Store.settle_callbacks`."""

@@ -44,6 +44,9 @@ CONNECT_SECONDS: Final = 5.0
 UNSENT_MILLISECONDS: Final = 15_000
 """Bytes the peer's kernel has not taken for this long end the connection (TCP_USER_TIMEOUT)."""
 
+MAX_SHORT_MESSAGE_BYTES: Final = 4096
+"""From a listener for callbacks, which has nothing to say but an acknowledgement."""
+
 GOODBYE_SECONDS: Final = 0.1
 """For the last frame alone, once cancelled: the peer's answer could not be read any more."""
 
@@ -120,7 +123,8 @@ async def open_frames(
         stream = await _open_stream(address, tls, name)
         # The library leaves the socket open if the peer has closed first.
         closing.push_async_callback(trio.aclose_forcefully, stream)
-        frames = WebSocketFrames(await _open_websocket(nursery, stream, address), stream)
+        websocket = await _open_websocket(nursery, stream, address, MAX_SHORT_MESSAGE_BYTES)
+        frames = WebSocketFrames(websocket, stream)
         try:
             yield frames
         finally:
@@ -178,7 +182,10 @@ async def _open_stream(
 
 
 async def _open_websocket(
-    nursery: trio.Nursery, stream: _Stream, address: Address
+    nursery: trio.Nursery,
+    stream: _Stream,
+    address: Address,
+    max_message_bytes: int = MAX_WEBSOCKET_MESSAGE_BYTES,
 ) -> WebSocketConnection:
     with trio.CancelScope() as opening:
         # Any stream will do, though the library says otherwise.
@@ -190,7 +197,7 @@ async def _open_websocket(
             "/",
             subprotocols=[SUBPROTOCOL],
             message_queue_size=MESSAGE_QUEUE_SIZE,
-            max_message_size=MAX_WEBSOCKET_MESSAGE_BYTES,
+            max_message_size=max_message_bytes,
             receive_buffer_size=RECEIVE_BUFFER_BYTES,
         )
     if opening.cancelled_caught:

@@ -1,7 +1,8 @@
 """The body of a callback, and the signature over it: the same bytes for every way of delivery.
 
 A body is one CBOR map with text keys; None is left out. The signature is HMAC-SHA256 over the
-body, with the submitter's whole token as key.
+body, with the submitter's whole token as key. Delivery id and time of sending are in the body, and
+so neither can be exchanged. Webhooks say the same otherwise: `wire/webhooks.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from fastworker.wire.messages import SUBPROTOCOL
 CALLBACK_SUBPROTOCOL: Final = SUBPROTOCOL
 """Spoken with a listener: frames of `Callback` towards it, frames of `CallbackAck` back."""
 
+MAX_AGE_SECONDS: Final = 300.0
+"""What was sent longer ago, or so far ahead, is not taken: somebody may have kept it. The clocks of
+both sides may differ by as much."""
+
 _MAX_DEPTH: Final = 4
 
 
@@ -34,6 +39,8 @@ class CallbackBody(NamedTuple):
     completed_at: float | None
     attempts: int
     data: bytes | None
+    sent_at: float | None = None
+    """When this attempt to deliver it was made."""
 
 
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
@@ -46,6 +53,7 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "completed_at": (float, type(None)),
     "attempts": (int,),
     "data": (bytes, type(None)),
+    "sent_at": (float, type(None)),
 }
 
 
@@ -90,11 +98,11 @@ def decode_callback(data: bytes) -> CallbackBody:
     return CallbackBody(**values)  # type: ignore[arg-type]  # every type has just been checked
 
 
-def sign_callback(token: str, body: bytes) -> bytes:
-    """The signature of a body; ``token`` is the submitter's, whole."""
-    return hmac.digest(token.encode(), body, "sha256")
+def sign_callback(key: bytes, body: bytes) -> bytes:
+    """The signature of a body; ``key`` is the submitter's token, whole."""
+    return hmac.digest(key, body, "sha256")
 
 
 def is_signed_by(token: str, body: bytes, signature: bytes) -> bool:
     """Whether the holder of this token's secret has signed the body."""
-    return hmac.compare_digest(sign_callback(token, body), signature)
+    return hmac.compare_digest(sign_callback(token.encode(), body), signature)

@@ -13,7 +13,7 @@ from typing import Final
 from fastworker.core.ids import ID_BYTES
 from fastworker.core.records import DEFAULT_OPTIONS, MAX_NAME_LENGTH, JobOptions
 from fastworker.errors import InvalidAddress, InvalidOption
-from fastworker.wire.addresses import parse_address
+from fastworker.wire.callback_addresses import parse_callback_address
 from fastworker.wire.fields import MAX_SECONDS
 
 MAX_CALLBACK_DATA_BYTES: Final = 8192
@@ -103,7 +103,7 @@ def _check_callback(callback: object) -> None:
     if _OWN_CONNECTION.match(callback):
         return
     try:
-        parse_address(callback)
+        parse_callback_address(callback)
     except InvalidAddress as error:
         raise InvalidOption(f"option callback: {error}") from None
 

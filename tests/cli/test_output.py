@@ -18,6 +18,7 @@ from fastworker.core.records import TaskPriority, TaskResult, TaskStatus
         (float("nan"), "nan"),
         (float("-inf"), "-inf"),
         (2**70, 2**70),
+        pytest.param(16**5000, hex(16**5000), id="5,000 digits"),
         (b"\x00\xff", "AP8="),
         ({1: "a", None: (1, {2})}, {"1": "a", "null": [1, [2]]}),
         (datetime(2026, 1, 31, tzinfo=UTC), "2026-01-31T00:00:00+00:00"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterable
 
 import anyio
@@ -34,7 +35,13 @@ from tests.client.fake_control_plane import TOKEN, FakeControlPlane
 pytestmark = pytest.mark.anyio
 
 
-def callback(number: int, *, token: str = TOKEN, task_id: bytes = bytes(16)) -> m.Callback:
+def callback(
+    number: int,
+    *,
+    token: str = TOKEN,
+    task_id: bytes = bytes(16),
+    sent_before: float | None = 0.0,
+) -> m.Callback:
     body = encode_callback(
         CallbackBody(
             delivery=number.to_bytes(16, "big"),
@@ -46,9 +53,10 @@ def callback(number: int, *, token: str = TOKEN, task_id: bytes = bytes(16)) -> 
             completed_at=2.0,
             attempts=1,
             data=seal_value({"order": number}, what="callback_data"),
+            sent_at=None if sent_before is None else time.time() - sent_before,
         )
     )
-    return m.Callback(number.to_bytes(16, "big"), body, sign_callback(token, body))
+    return m.Callback(number.to_bytes(16, "big"), body, sign_callback(token.encode(), body))
 
 
 async def test_callbacks_over_the_connection(client: Client, plane: FakeControlPlane) -> None:
@@ -159,7 +167,13 @@ async def test_callbacks_end_with_the_client(client: Client) -> None:
 
 
 async def test_a_callback_address_is_checked(client: Client, plane: FakeControlPlane) -> None:
-    for wrong in ("http://localhost:80", "localhost", "client:abc"):
+    for wrong in (
+        "ftp://localhost:80",
+        "localhost",
+        "client:abc",
+        "https://a@b",
+        "tcp://0x7f.1:80",
+    ):
         with pytest.raises((InvalidAddress, InvalidOption)):
             await client.delay_with_callback("add", wrong)
     assert plane.submits() == []
@@ -207,6 +221,48 @@ async def test_a_listener_checks_and_acknowledges(anyio_backend: object) -> None
             await stranger.aclose()
 
 
+@pytest.mark.parametrize("sent_before", [400.0, -400.0, None])
+async def test_a_listener_refuses_what_was_not_sent_just_now(
+    anyio_backend: object, sent_before: float | None
+) -> None:
+    with anyio.fail_after(5):
+        async with open_callback_listener(token=TOKEN) as listener:
+            player = await call(listener.address)
+            await player.send(encode([callback(1, sent_before=sent_before)]))
+            with pytest.raises(ConnectionError):
+                await player.receive()
+            await player.aclose()
+
+
+async def test_a_listener_hands_out_once_what_is_played_back(anyio_backend: object) -> None:
+    recorded = encode([callback(1)])
+    with anyio.fail_after(5):
+        async with open_callback_listener(token=TOKEN) as listener:
+            transport = await call(listener.address)
+            await transport.send(recorded)
+            (await anext(listener)).acknowledge()
+            assert decode(await transport.receive()) == [m.CallbackAck(first_delivery(1))]
+            player = await call(listener.address)
+            await player.send(recorded)
+            assert decode(await player.receive()) == [m.CallbackAck(first_delivery(1))]
+            await transport.send(encode([callback(2)]))
+            assert (await anext(listener)).result == 2
+            for each in (transport, player):
+                await each.aclose()
+
+
+async def test_a_callback_under_the_id_of_another_delivery_is_passed_over(
+    client: Client, plane: FakeControlPlane
+) -> None:
+    callbacks = client.callbacks()
+    await client.wait_connected(5)
+    moved = callback(1)
+    moved.delivery = first_delivery(2)
+    await plane.peers[0].send(moved, callback(3))
+    with anyio.fail_after(5):
+        assert (await anext(callbacks)).result == 3
+
+
 async def test_a_listener_acknowledges_what_was_handled_before_its_block_was_left(
     anyio_backend: object,
 ) -> None:
@@ -237,6 +293,7 @@ async def test_a_listener_says_why_it_cannot_listen(anyio_backend: object) -> No
 
 
 async def test_a_body_survives_the_way(anyio_backend: object) -> None:
-    body = decode_callback(callback(5).body)
+    sent = callback(5)
+    body = decode_callback(sent.body)
     assert body.delivery == first_delivery(5)
-    assert encode_callback(body) == callback(5).body
+    assert encode_callback(body) == sent.body

@@ -319,6 +319,8 @@ def test_callbacks_wait_until_they_are_due_and_settled(store: Store) -> None:
     assert store.next_callback_at() is None
     store.save(Saves(inserts=[make_job(1)], finishes=[make_finish(1)], callbacks=[late, early]))
     assert store.next_callback_at() == 10.0
+    assert store.next_callback_at(after=10.0) == 20.0
+    assert store.next_callback_at(after=20.0) is None
     assert store.due_callbacks(now=9.0) == []
     assert store.due_callbacks(now=20.0) == [early, late]
     assert store.due_callbacks(now=20.0, limit=1) == [early]
