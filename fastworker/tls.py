@@ -245,8 +245,18 @@ def explain_tls(error: BaseException, place: str) -> FastWorkerError | None:
             f"{place} refused the TLS handshake: it may want a certificate (--tls-cert and "
             "--tls-key), or have no cipher in common with this side"
         )
+    if isinstance(found, ssl.SSLEOFError):
+        return left_opening(place)
     return ControlPlaneUnavailable(
         f"TLS with {place} failed ({_reason(found)}); is this the control plane's address?"
+    )
+
+
+def left_opening(place: str) -> ControlPlaneUnavailable:
+    """What to say of a connection that the other side has closed in the middle of a handshake."""
+    return ControlPlaneUnavailable(
+        f"{place} closed the connection while it was being opened; it may have too many just now, "
+        "or is this not the control plane's address?"
     )
 
 

@@ -23,7 +23,13 @@ from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
 from fastworker.errors import ControlPlaneUnavailable
-from fastworker.tls import UPGRADE_TO_TLS, CertificateFiles, dialler_context, wants_tls
+from fastworker.tls import (
+    UPGRADE_TO_TLS,
+    CertificateFiles,
+    dialler_context,
+    left_opening,
+    wants_tls,
+)
 from fastworker.wire.addresses import Address
 from fastworker.wire.messages import SUBPROTOCOL
 
@@ -182,7 +188,9 @@ async def _open_stream(address: Address, tls: ssl.SSLContext | None) -> ByteStre
             stream = await anyio.connect_tcp(
                 address.host, address.port, ssl_context=context, tls_standard_compatible=False
             )
-    except (anyio.BrokenResourceError, anyio.EndOfStream) as error:
+    except anyio.EndOfStream as error:
+        raise left_opening(str(address)) from error
+    except anyio.BrokenResourceError as error:
         raise ConnectionError(f"the connection broke ({error.__cause__ or error!r})") from error
     raw = stream.extra(SocketAttribute.raw_socket, None)
     if raw is not None and hasattr(socket, "TCP_USER_TIMEOUT"):

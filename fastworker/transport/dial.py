@@ -25,7 +25,14 @@ from fastworker.errors import (
     ProtocolError,
     UnsupportedVersion,
 )
-from fastworker.tls import UPGRADE_TO_TLS, CertificateFiles, dialler_context, explain_tls, wants_tls
+from fastworker.tls import (
+    UPGRADE_TO_TLS,
+    CertificateFiles,
+    dialler_context,
+    explain_tls,
+    left_opening,
+    wants_tls,
+)
 from fastworker.transport.link import FrameStream, Link, LinkClosed
 from fastworker.transport.websocket import (
     CLOSE_SECONDS,
@@ -203,10 +210,7 @@ async def _open_websocket(
     if opening.cancelled_caught:
         # With TLS 1.3 a listener refuses our certificate after the handshake has ended here.
         refused = watched.broken and explain_tls(watched.broken, str(address))
-        raise refused or ControlPlaneUnavailable(
-            f"{address} closed the connection while it was being opened; "
-            "is this the control plane's address?"
-        )
+        raise refused or left_opening(str(address))
     if websocket.subprotocol != SUBPROTOCOL:
         raise ControlPlaneUnavailable(
             f"what answers at {address} is a WebSocket server, "

@@ -19,7 +19,7 @@ from fastworker.integrations.fastapi import FastWorker
 from fastworker.server.identities import IssuedToken
 from fastworker.server.identity import Identity, Role
 from fastworker.server.settings import ControlPlaneSettings
-from fastworker.tls import CertificateFiles, Contexts, dialler_context, listener_context
+from fastworker.tls import CertificateFiles, dialler_context
 from fastworker.transport.dial import open_link
 from fastworker.wire.addresses import Address, parse_address
 from fastworker.wire.handshake import CERTIFICATE_TOKEN
@@ -319,35 +319,3 @@ def test_a_replaced_certificate_is_used_without_a_restart(
         assert "has expired" in refusal(dial_as_subworker, address, authority.trusting())
         authority.issue(HOST, stem="turning")
         dial_as_subworker(address, authority.trusting(), TOKEN)
-
-
-def test_a_half_replaced_certificate_leaves_the_old_one_in_force(
-    authority: Authority, caplog: pytest.LogCaptureFixture
-) -> None:
-    files = authority.issue(HOST, stem="half")
-    assert files.key is not None
-    contexts = Contexts(files, listener_context)
-    first = contexts.current()
-    whole = files.key.read_bytes()
-    files.key.write_bytes(whole[:100])
-    assert contexts.current() is first
-    assert contexts.current() is first
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    files.key.write_bytes(whole)
-    assert contexts.current() is not first
-
-
-@pytest.mark.parametrize("content", [b"", b"no certificate\n"])
-def test_files_that_cannot_be_used_are_named(tmp_path: Path, content: bytes) -> None:
-    cert, key, ca = tmp_path / "c.pem", tmp_path / "k.pem", tmp_path / "a.pem"
-    for path in (cert, key, ca):
-        path.write_bytes(content)
-    with pytest.raises(InvalidOption, match=r"c\.pem and --tls-key .*PEM"):
-        listener_context(CertificateFiles(cert, key))
-    with pytest.raises(InvalidOption, match=r"--tls-ca .*a\.pem .*PEM"):
-        dialler_context(CertificateFiles(None, None, ca))
-
-
-def test_a_listener_never_goes_below_tls_1_2(authority: Authority) -> None:
-    assert listener_context(authority.issue(HOST)).minimum_version is ssl.TLSVersion.TLSv1_2
-    assert dialler_context(CertificateFiles()).minimum_version is ssl.TLSVersion.TLSv1_2
