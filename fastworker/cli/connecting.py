@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from fastworker.config import INSECURE_TOKEN, Settings, configured_token, defaults_from, environment
+from fastworker.errors import ClientNotReady
 from fastworker.logs import configure_logging
 from fastworker.tls import dialler_context
 from fastworker.wire.addresses import parse_address
@@ -26,7 +27,7 @@ def connected_client(settings: Settings) -> Iterator[BlockingClient]:
 
     Raises:
         ControlPlaneUnavailable: none was reached, at the first try or within a few seconds.
-        AuthenticationFailed: it was reached and refused the token.
+        AuthenticationFailed: it was reached and refused the token, now or after a while.
     """
     from fastworker.client.blocking import BlockingClient
 
@@ -38,7 +39,13 @@ def connected_client(settings: Settings) -> Iterator[BlockingClient]:
         submit_timeout=CONNECT_SECONDS,
     ) as client:
         client.wait_connected(CONNECT_SECONDS, retry=False)
-        yield client
+        client._end_when_refused()
+        try:
+            yield client
+        except ClientNotReady as error:
+            if (refusal := client._refusal()) is not None:
+                raise refusal from error
+            raise
 
 
 def _token(settings: Settings) -> str | None:

@@ -83,7 +83,7 @@ def create(
     if made.text is None:
         say(f"the client certificate named {certificate!a} opens the control plane now")
     else:
-        say("this is shown only once:")
+        say("a running control plane knows it within two seconds; it is shown only once:")
         show(made.text)
 
 

@@ -39,7 +39,7 @@ from fastworker.client.handles import CancelResult, TaskHandle
 from fastworker.client.streaming import batches, submit_batch
 from fastworker.client.streams import Stream
 from fastworker.core.records import LogLine, TaskPriority, TaskProgress, TaskResult
-from fastworker.errors import ClientNotReady
+from fastworker.errors import ClientNotReady, FastWorkerError
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -141,6 +141,18 @@ class BlockingClient(BlockingManagement):
     ) -> None:
         """See `Client.wait_connected`."""
         self._run(partial(self._inner.wait_connected, timeout, retry=retry))
+
+    def _end_when_refused(self) -> None:
+        """From now on give up, rather than try again, once the token is refused."""
+        connection = self._inner._connection
+        if connection is not None:
+            connection.ends_when_refused = True
+
+    def _refusal(self) -> FastWorkerError | None:
+        """Why no control plane lets it in, if that is so."""
+        client = self._client
+        connection = None if client is None else client._connection
+        return None if connection is None else connection.refusal
 
     # --- submitting ------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from fastworker.errors import (
     ClientNotReady,
     ControlPlaneUnavailable,
     FastWorkerError,
+    Forbidden,
     PeerError,
     ProtocolError,
     UnsupportedVersion,
@@ -43,6 +44,12 @@ logger = logging.getLogger("fastworker.client")
 RECONNECT_FIRST_SECONDS: Final = 0.05
 RECONNECT_LONGEST_SECONDS: Final = 2.0
 """Short against `submit_timeout`, so that a restart of the control plane is bridged."""
+
+RECONNECT_REFUSED_SECONDS: Final = 10.0
+"""The longest pause while the token is refused: somebody has to change it, here or there."""
+
+REFUSED_FAILURES: Final = 5
+"""A connection that was ended by a refusal counts as so many failures to connect."""
 
 SILENCE_FACTOR: Final = 3
 """So many heartbeats without a sign of life end a connection."""
@@ -80,6 +87,10 @@ class Connection(Desk):
         self._tried = anyio.Event()
         self.refusal: FastWorkerError | None = None
         """Since the last connection one place refused us, and trying again will not change it."""
+        self.ends_when_refused = False
+        """Set by who would rather give up than wait for another token."""
+        self._ended_by: Exception | None = None
+        """What ended the last connection."""
         self.tried_all = False
         """Every address has been tried, without success, since the last connection."""
         self.ended = anyio.Event()
@@ -159,8 +170,9 @@ class Connection(Desk):
                 failures += 1
                 self._dial_failed(error, failures)
             else:
-                failures = 0
                 await self._use(dialled)
+                # Else one that is let in and refused at once would try without a pause.
+                failures = REFUSED_FAILURES if _is_refusal(self._ended_by) else 0
             await anyio.sleep(self._pause_seconds(failures))
 
     def _dial_failed(self, error: FastWorkerError, failures: int) -> None:
@@ -168,12 +180,16 @@ class Connection(Desk):
         if isinstance(error, AuthenticationFailed | UnsupportedVersion):
             self.refusal = error
         self.tried_all = failures >= self._dialler.count
+        if self.tried_all and self.refusal is not None and self.ends_when_refused:
+            self.request_stop()
         self._tried.set()
         self._tried = anyio.Event()
 
     def _pause_seconds(self, failures: int) -> float:
         doubled: float = RECONNECT_FIRST_SECONDS * 2.0 ** min(failures, 16)
-        return min(doubled, RECONNECT_LONGEST_SECONDS) * (0.5 + self._random.random() / 2)
+        refused = isinstance(self.problem, AuthenticationFailed)
+        longest = RECONNECT_REFUSED_SECONDS if refused else RECONNECT_LONGEST_SECONDS
+        return min(doubled, longest) * (0.5 + self._random.random() / 2)
 
     async def _use(self, dialled: Dialled) -> None:
         """Work on a connection until it ends."""
@@ -183,7 +199,7 @@ class Connection(Desk):
         self._control += watch_messages(self.watches.open_subscriptions())
         self._control += self.arrivals.pulls()
         self._standing = True
-        self.problem = None
+        self.problem = self._ended_by = None
         self.refusal, self.tried_all = None, False
         self.connected.set()
         self._tried.set()
@@ -237,6 +253,7 @@ class Connection(Desk):
 
     def _lost(self, name: str, error: Exception) -> None:
         if self.problem is None:
+            self._ended_by = error
             self.problem = ControlPlaneUnavailable(f"the connection to {name} was lost: {error}")
             log = logger.warning if isinstance(error, PeerError) else logger.info
             log("%s; connecting again", self.problem)
@@ -348,3 +365,7 @@ class Connection(Desk):
                 await self._alarm.wait()
             self.outbox.tick(anyio.current_time(), why=self.standing_text())
             self._after_answers()
+
+
+def _is_refusal(error: Exception | None) -> bool:
+    return isinstance(error, AuthenticationFailed | Forbidden)

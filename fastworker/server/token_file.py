@@ -33,6 +33,9 @@ MAX_FILE_BYTES: Final = 8 * 1024 * 1024
 """Four times what so many tokens take."""
 
 FORMAT: Final = 1
+_TAKEN: Final = frozenset({DEFAULT_TOKEN_ID, CERTIFICATE_ID})
+"""Token ids with a meaning of their own."""
+
 _OTHERS: Final = 0o077
 _FIELDS: Final = frozenset({"id", "tenant", "roles", "created", "expires"})
 _PROOFS: Final = frozenset({"token", "certificate"})
@@ -66,10 +69,10 @@ def check_issued(token: IssuedToken) -> IssuedToken:
     """
     identity = token.identity
     name = check_name("token", identity.token_id)
-    if "." in name or name == DEFAULT_TOKEN_ID:
+    if "." in name or name in _TAKEN:
         raise InvalidOption(
             f"a token cannot be called {name!a}: a dot ends the id in a token, and "
-            f"{DEFAULT_TOKEN_ID} is the shared token; choose another --name"
+            f"{' and '.join(sorted(_TAKEN))} are taken; choose another --name"
         )
     if name == CERTIFICATE_ID:
         raise InvalidOption(

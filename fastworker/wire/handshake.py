@@ -175,7 +175,8 @@ class DialerHandshake:
             )
         return (
             f"the listener does not know the token {self._token_id!r}: another token is set "
-            "there, or it is not your control plane; nothing secret was sent"
+            "there, this one was revoked or has expired, or it is not your control plane; "
+            "nothing secret was sent"
         )
 
 

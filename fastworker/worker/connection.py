@@ -48,6 +48,10 @@ SILENT_BEATS: Final = 3
 BEATS_PER_LEASE: Final = 3
 """Two renewals may be lost before a lease is."""
 
+LONGEST_REFUSED_SECONDS: Final = 30.0
+"""Between tries while the token is refused: its file is read anew at each, and jobs may still be
+running here that the control plane has not given up."""
+
 BYE_SECONDS: Final = 1.0
 """For the last words to reach the system."""
 
@@ -87,18 +91,25 @@ class Connection:
         self._link: Link | None = None
         self._leases = LeaseWatch()
         self._last_trouble: str | None = None
+        self._refused = False
+        """The last try was refused."""
         self.registered = trio.Event()
         """Registered for the first time."""
 
     async def stay_connected(self) -> None:
         """Dial the addresses in turn, for ever; returns only if the token is refused at first."""
         backoff = Backoff(self._random)
+        refused = Backoff(self._random, longest_seconds=LONGEST_REFUSED_SECONDS)
         for address in itertools.cycle(self._settings.control_plane):
             started_at = trio.current_time()
             if not await self._connect_once(address):
                 return
             stood = trio.current_time() - started_at
-            await trio.sleep(backoff.next_seconds(stood_seconds=stood))
+            if self._refused:
+                await trio.sleep(refused.next_seconds())
+            else:
+                refused = Backoff(self._random, longest_seconds=LONGEST_REFUSED_SECONDS)
+                await trio.sleep(backoff.next_seconds(stood_seconds=stood))
 
     async def watch_leases_forever(self) -> None:
         """Tell the switchboard when leases may soon be lost, and when they are safe again."""
@@ -120,6 +131,7 @@ class Connection:
 
         This is the barrier around the peer: nothing it does ends more than its connection.
         """
+        self._refused = False
         try:
             async with self._dial(address) as (link, welcome):
                 await self._converse(link, welcome, address)
@@ -127,6 +139,7 @@ class Connection:
             if not self.registered.is_set():
                 self._on_refused(error)
                 return False
+            self._refused = True
             self._note_trouble(str(error))
         except (FastWorkerError, OSError) as error:
             self._note_trouble(str(error))
