@@ -21,9 +21,10 @@ import anyio
 from fastworker.client.moments import moment
 from fastworker.core.ids import id_text
 from fastworker.core.records import TaskStatus
-from fastworker.errors import ClientNotReady, ProtocolError
+from fastworker.errors import ClientNotReady, InvalidOption, ProtocolError
 from fastworker.wire.addresses import parse_address
 from fastworker.wire.callbacks import CallbackBody, decode_callback, is_signed_by
+from fastworker.wire.handshake import CERTIFICATE_TOKEN
 from fastworker.wire.messages import Callback
 from fastworker.wire.values import open_value
 
@@ -229,7 +230,13 @@ def callback_token() -> str:
 
     defaults = client_defaults()
     (first, *_) = defaults.control_plane_addresses
-    return defaults.token_for(parse_address(first))
+    token = defaults.token_for(parse_address(first))
+    if token == CERTIFICATE_TOKEN:
+        raise InvalidOption(
+            "what is called at an address is signed with a token, and the settings have a "
+            "certificate only; give token=, or use client.callbacks()"
+        )
+    return token
 
 
 def _is_fresh(body: CallbackBody, max_age: float) -> bool:

@@ -202,7 +202,8 @@ class CallbackService:
         self, plane: Plane, row: CallbackRow
     ) -> tuple[CallbackBody, bytes] | Undelivered:
         """What to say, and the key to sign it with: none is left once its token is revoked."""
-        key = plane.identities.signing_key(row.token_id)
+        connected = row.address.startswith(OWN_CONNECTION)
+        key = plane.identities.signing_key(row.token_id, connected=connected)
         if key is None:
             return Undelivered(Trouble.NO_TOKEN)
         views = await self._store.views([row.job_id])

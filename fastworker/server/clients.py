@@ -277,6 +277,11 @@ class ClientPeer(Watcher):
         found = self._callbacks[address]
         if isinstance(found, FastWorkerError):
             raise found
+        if self._plane.identities.signing_key(self._identity.token_id) is None:
+            raise Forbidden(
+                "callbacks to an address are signed with a token, and who comes with a certificate "
+                "has none; take them over the connection (client.callbacks()), or use a token"
+            )
         return found
 
     async def _resolve_callbacks(self, message: Submit) -> None:

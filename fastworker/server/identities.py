@@ -9,6 +9,7 @@ from typing import Final
 
 from fastworker.core.records import ALL_TENANTS
 from fastworker.server.identity import Identity
+from fastworker.wire.handshake import CERTIFICATE_TOKEN
 
 INSECURE_KEY: Final = b"insecure-no-token-was-configured-here"
 """With ``insecure`` and no token every peer uses this well-known one."""
@@ -77,11 +78,20 @@ class Identities:
             return None
         return issued.text.encode()
 
-    def signing_key(self, token_id: str) -> bytes | None:
-        """The same, also of a token that has expired: for what its holder asked for before."""
+    def signing_key(self, token_id: str, *, connected: bool = False) -> bytes | None:
+        """The same, also of a token that has expired: for what its holder asked for before.
+
+        A certificate has no secret to sign with.
+
+        Args:
+            connected: for something that is said over a connection of the holder's own, where a
+                certificate has proved more than a signature would.
+        """
         issued = self._issued.get(token_id)
-        if issued is None or issued.text is None:
+        if issued is None:
             return self.key(token_id)
+        if issued.text is None:
+            return CERTIFICATE_TOKEN.encode() if connected else None
         return issued.text.encode()
 
     def identity(self, token_id: str) -> Identity:

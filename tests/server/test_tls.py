@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from fastworker.client.client import Client
 from fastworker.client.listener import open_callback_listener
-from fastworker.errors import FastWorkerError, InvalidOption
+from fastworker.errors import FastWorkerError, Forbidden, InvalidOption
 from fastworker.integrations.fastapi import FastWorker
 from fastworker.server.identities import IssuedToken
 from fastworker.server.identity import Identity, Role
@@ -278,6 +278,30 @@ def test_a_callback_is_delivered_to_a_wss_address(
                     break
 
     anyio.run(main, backend=backend)
+
+
+def test_who_has_a_certificate_alone_is_called_over_its_connection(
+    mutual: Address, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = authority.issue("app.example", stem="called")
+    for name, path in (("CERT", files.certificate), ("KEY", files.key), ("CA", files.authorities)):
+        monkeypatch.setenv(f"FASTWORKER_TLS_{name}", str(path))
+    monkeypatch.setenv("FASTWORKER_CONTROL_PLANE_ADDRESS", str(mutual))
+
+    async def main() -> None:
+        async with Client() as client:
+            callbacks = client.callbacks()
+            job = await client.delay_with_callback("nobody.has.it", client.callback_address)
+            await client.cancel(job)
+            with anyio.fail_after(PATIENCE_SECONDS):
+                assert (await anext(callbacks)).task_id == job
+            with pytest.raises(Forbidden, match="signed with a token"):
+                await client.delay_with_callback("nobody.has.it", f"wss://{HOST}:1")
+        with pytest.raises(InvalidOption, match="certificate only"):
+            async with open_callback_listener(f"wss://{HOST}:0"):
+                pass
+
+    anyio.run(main)
 
 
 def test_a_callback_listener_with_tls_needs_a_certificate() -> None:
