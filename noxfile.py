@@ -35,6 +35,9 @@ RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 SUPPORTED = ("3.11", "3.12", "3.13")
 VERSIONS = tuple(dict.fromkeys((RUNNING, *SUPPORTED)))
 
+SHARED = ("-n", "2", "--dist", "loadfile")
+"""Most tests wait for other processes: two share the work, each with whole files."""
+
 PROBE = "import ssl, sqlite3, sys, venv; print('%d.%d' % sys.version_info[:2])"
 PROBE_SECONDS = 30
 """Long enough for a cold disk; an interpreter that needs more is of no use."""
@@ -107,7 +110,8 @@ def typing(session: nox.Session) -> None:
 
 def run_tests(session: nox.Session, version: str) -> None:
     session.install("-e", ".", *group("test"))
-    run_pytest(session, *(session.posargs or ([] if version == RUNNING else ["-m", "not slow"])))
+    chosen = [] if version == RUNNING else ["-m", "not slow"]
+    run_pytest(session, *(session.posargs or [*SHARED, *chosen]))
 
 
 def define_tests(version: str) -> None:

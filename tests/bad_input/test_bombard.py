@@ -10,6 +10,8 @@ import pytest
 from tests.bad_input.bombard import bombard
 
 SECONDS = 3.0
+CI_PATIENCE = 3.0
+"""The promised time, multiplied where a busy build server measures it."""
 
 pytestmark = [
     pytest.mark.process,
@@ -19,5 +21,5 @@ pytestmark = [
 
 def test_everyone_is_served_under_bombardment(tmp_path: Path) -> None:
     report = bombard(tmp_path, SECONDS)
-    assert report.problems() == []
+    assert report.problems(patience=CI_PATIENCE) == []
     assert report.attacks > 20 and report.served > 5

@@ -11,10 +11,11 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.faults.report import REPORT
+from tests.faults.report import REPORT, Report
 from tests.faults.rounds import Rounds
 from tests.faults.site import FaultSite, NewSite
 
@@ -88,6 +89,19 @@ def site(sites: NewSite) -> Iterator[FaultSite]:
         yield site
         site.close()
         print(site.logs()[-20_000:])  # shown with a test that failed
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where several processes share the tests: give the report to the one that shows it."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["faults"] = REPORT.to_plain()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over the report of a process that has ended."""
+    REPORT.add(getattr(node, "workeroutput", {}).get("faults", Report().to_plain()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -22,6 +23,17 @@ class Report:
     figures: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     """How often each fault was injected."""
+
+    def to_plain(self) -> dict[str, Any]:
+        """All of it, for another process."""
+        return {**asdict(self), "counts": dict(self.counts)}
+
+    def add(self, plain: Mapping[str, Any]) -> None:
+        """Take over what another process has reported."""
+        self.missing.update(plain["missing"])
+        self.left_out += plain["left_out"]
+        self.figures += plain["figures"]
+        self.counts.update(plain["counts"])
 
     def lines(self) -> list[str]:
         """What to show, in order; nothing if no fault test ran."""
