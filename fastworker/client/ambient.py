@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+from fastworker.core.records import DEFAULT_TENANT
 from fastworker.wire.addresses import Address
 
 
@@ -37,7 +38,10 @@ class Transport(Protocol):
 
 
 TransportOpener: TypeAlias = Callable[[], Awaitable[Transport]]
-JobContext: TypeAlias = Callable[[], "tuple[bytes, int] | None"]
+Lease: TypeAlias = tuple[bytes, int]
+"""Id and lease token of a job."""
+
+JobContext: TypeAlias = Callable[[], "Lease | None"]
 SecondsLeft: TypeAlias = Callable[[], "float | None"]
 WaitHook: TypeAlias = Callable[[], None]
 
@@ -58,6 +62,19 @@ class StandIn:
     check: Callable[[], None] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Tenancy:
+    """Whose jobs a runner runs.
+
+    Args:
+        tenant: of the job whose code is calling, called in its context; None: no job's is.
+        lease_of: the lease of any job of that tenant that runs here now, if there is one.
+    """
+
+    tenant: Callable[[], str | None]
+    lease_of: Callable[[str], Lease | None]
+
+
 @dataclass(slots=True)
 class _Ambient:
     opener: TransportOpener | None = None
@@ -66,6 +83,7 @@ class _Ambient:
     wall: Callable[[], float] = time.time
     job_context: JobContext | None = None
     seconds_left: SecondsLeft | None = None
+    tenancy: Tenancy | None = None
     enter_wait: WaitHook | None = None
     leave_wait: WaitHook | None = None
 
@@ -126,7 +144,33 @@ def set_job_context(
     _ambient.seconds_left = seconds_left
 
 
-def calling_job() -> tuple[bytes, int] | None:
+def set_tenancy(tenancy: Tenancy | None) -> None:
+    """Clients that jobs start from now on are their tenant's, and show a lease for that."""
+    _ambient.tenancy = tenancy
+
+
+def calling_tenant() -> str:
+    """Whose job's code is calling now."""
+    tenancy = _ambient.tenancy
+    return DEFAULT_TENANT if tenancy is None else tenancy.tenant() or DEFAULT_TENANT
+
+
+def lease_to_show(tenant: str) -> Lease | None:
+    """What proves that a client here may see this tenant's jobs. The default tenant's are what
+    everybody here sees who shows none.
+
+    Raises:
+        ConnectionError: no job of that tenant runs here now.
+    """
+    if _ambient.tenancy is None or tenant == DEFAULT_TENANT:
+        return None
+    lease = _ambient.tenancy.lease_of(tenant)
+    if lease is None:
+        raise ConnectionError("no job of the tenant whose job started this client runs here now")
+    return lease
+
+
+def calling_job() -> Lease | None:
     """The job whose code is calling now: id and lease token."""
     return None if _ambient.job_context is None else _ambient.job_context()
 

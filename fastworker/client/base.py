@@ -16,7 +16,13 @@ from typing import Any, Final, Self
 import anyio
 
 from fastworker.client import current
-from fastworker.client.ambient import StandIn, stand_in, transport_opener, waiting_for_results
+from fastworker.client.ambient import (
+    StandIn,
+    calling_tenant,
+    stand_in,
+    transport_opener,
+    waiting_for_results,
+)
 from fastworker.client.callbacks import CallbackIterator, CallbackQueue
 from fastworker.client.connection import Connection
 from fastworker.client.dialing import Dialler
@@ -24,6 +30,7 @@ from fastworker.client.event_loop import running_loop
 from fastworker.client.results import Countdown, Watched, Watches
 from fastworker.core.ids import ID_BYTES, id_text
 from fastworker.core.lengths import optional_seconds, seconds_of
+from fastworker.core.records import DEFAULT_TENANT
 from fastworker.errors import (
     ClientNotReady,
     ControlPlaneUnavailable,
@@ -105,6 +112,7 @@ class ClientBase:
         self._client_id = os.urandom(ID_BYTES)
         self._pid = os.getpid()
         self._announced = False
+        self._tenant = DEFAULT_TENANT
         self._last_token = token or ""
 
     # --- starting and stopping -------------------------------------------------------------
@@ -131,6 +139,7 @@ class ClientBase:
             if self._connection.loop.is_current():
                 return
             raise ClientNotReady("this client is started in another event loop; make another one")
+        self._tenant = calling_tenant()
         self._connection = Connection(
             loop,
             self._dialler(),
@@ -149,7 +158,7 @@ class ClientBase:
     def _dialler(self) -> Dialler:
         opener = transport_opener()
         if opener is not None:
-            return Dialler([], lambda address: "", opener=opener)
+            return Dialler([], lambda address: "", opener=opener, tenant=self._tenant)
         addresses, given = self._addresses, self._token
         substitute = stand_in()
         if substitute is not None and addresses is None:

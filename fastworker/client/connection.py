@@ -16,7 +16,7 @@ from typing import Final
 
 import anyio
 
-from fastworker.client.ambient import Transport
+from fastworker.client.ambient import Lease, Transport
 from fastworker.client.arriving import CONSUMER_LEFT
 from fastworker.client.desk import Desk, watch_messages
 from fastworker.client.dialing import Dialled, Dialler
@@ -102,6 +102,7 @@ class Connection(Desk):
         self._transfers = itertools.count(1)
         self._scope = anyio.CancelScope()
         self._heard_at = 0.0
+        self._shown: Lease | None = None
 
     # --- for the client --------------------------------------------------------------------
 
@@ -195,6 +196,7 @@ class Connection(Desk):
         """Work on a connection until it ends."""
         logger.debug("connected to %s", dialled.name)
         self._heard_at = anyio.current_time()
+        self._shown = dialled.lease
         self._control = [self._introduction()]
         self._control += watch_messages(self.watches.open_subscriptions())
         self._control += self.arrivals.pulls()
@@ -281,7 +283,8 @@ class Connection(Desk):
 
     def _introduction(self) -> m.Introduce:
         wants_callbacks = self.on_callback is not None
-        return m.Introduce(client=self._client_id, roster=True, callbacks=wants_callbacks)
+        parent, token = self._shown or (None, None)
+        return m.Introduce(self._client_id, True, wants_callbacks, parent, token)
 
     async def _beat(self, seconds: float) -> None:
         for number in itertools.count(1):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from fastworker.client.ambient import transport_opener
+from fastworker.client.ambient import calling_tenant, transport_opener
 from fastworker.errors import ClientNotReady
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _override: ContextVar[Client | None] = ContextVar("fastworker_client", default=None)
 _started: list[Client] = []
 _ambient: list[Client] = []
-"""One for each event loop of a runner that has used one."""
+"""One for each event loop of a runner that has used one, and for each tenant whose jobs did."""
 
 
 def current_client() -> Client:
@@ -52,7 +52,7 @@ def _ambient_client() -> Client:
 
     _ambient[:] = [client for client in _ambient if client.is_started]
     for client in _ambient:
-        if client.is_in_its_loop:
+        if client.is_in_its_loop and client._tenant == calling_tenant():
             return client
     client = Client()
     client._start_nowait(announce=False)

@@ -10,8 +10,9 @@ from typing import Final, TypeVar
 
 import anyio
 
-from fastworker.client.ambient import Transport, TransportOpener
+from fastworker.client.ambient import Lease, Transport, TransportOpener, lease_to_show
 from fastworker.client.transport import open_websocket
+from fastworker.core.records import DEFAULT_TENANT
 from fastworker.errors import (
     AuthenticationFailed,
     ControlPlaneUnavailable,
@@ -41,6 +42,8 @@ class Dialled:
     name: str
     welcome: Welcome | None = None
     early: list[Message] = field(default_factory=list)
+    lease: Lease | None = None
+    """What to show over a runner's channel, to see the jobs of its tenant."""
 
 
 class Dialler:
@@ -52,6 +55,7 @@ class Dialler:
             control plane makes at its start is found.
         tls: gives the context for ``wss://`` addresses, at each try.
         opener: a runner's own channel; replaces everything else.
+        tenant: of the job that uses that channel.
         open_transport: connects without a network; the handshake follows as ever.
     """
 
@@ -62,12 +66,14 @@ class Dialler:
         *,
         tls: Callable[[], ssl.SSLContext] | None = None,
         opener: TransportOpener | None = None,
+        tenant: str = DEFAULT_TENANT,
         open_transport: TransportOpener | None = None,
     ) -> None:
         self._addresses = addresses
         self._token_for = token_for
         self._tls = tls
         self._opener = opener
+        self._tenant = tenant
         self._open_transport = open_transport
         self._next = 0
 
@@ -91,7 +97,8 @@ class Dialler:
         """
         if self._opener is not None:
             try:
-                return Dialled(await self._opener(), self.places)
+                lease = lease_to_show(self._tenant)
+                return Dialled(await self._opener(), self.places, lease=lease)
             except OSError as error:
                 raise ControlPlaneUnavailable(f"the runner's channel failed: {error}") from error
         address = self._addresses[self._next % len(self._addresses)]

@@ -16,7 +16,7 @@ import anyio
 import anyio.lowlevel
 
 from fastworker.client import ambient
-from fastworker.runner.context import current_job, current_lease, seconds_left
+from fastworker.runner.context import current_job, current_lease, current_tenant, seconds_left
 from fastworker.runner.posting import Post, post_to_this_loop
 from fastworker.runner.service import RunnerService
 from fastworker.wire.messages import Relay
@@ -189,4 +189,5 @@ def serve_clients(service: RunnerService, relays: Relays) -> None:
 
     ambient.set_transport_opener(relays.open)
     ambient.set_job_context(current_lease, seconds_left)
+    ambient.set_tenancy(ambient.Tenancy(current_tenant, service.lease_of))
     ambient.set_wait_hooks(enter_wait, leave_wait)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
+from fastworker.core.records import DEFAULT_TENANT
 from fastworker.runner.board import Cells
 from fastworker.runner.stopping import Limits, Stop
 from fastworker.runner.streams import StreamBuffer
@@ -92,3 +93,5 @@ class Assignment:
     """Its items are taken one by one; it is a generator task, or fails."""
     stream: StreamBuffer | None = None
     """They wait here; set when it starts."""
+    tenant: str = DEFAULT_TENANT
+    """Whose job it is."""

@@ -19,6 +19,12 @@ def current_lease() -> tuple[bytes, int] | None:
     return None if assignment is None else (assignment.id, assignment.token)
 
 
+def current_tenant() -> str | None:
+    """Whose job is running; None outside tasks."""
+    assignment = current_job.get()
+    return None if assignment is None else assignment.tenant
+
+
 def seconds_left() -> float | None:
     """Until the deadline of the running job; None: it has none."""
     assignment = current_job.get()

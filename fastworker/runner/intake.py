@@ -7,6 +7,7 @@ from itertools import repeat
 from typing import TypeAlias, cast
 
 from fastworker.core.ids import split_ids
+from fastworker.core.records import DEFAULT_TENANT
 from fastworker.runner.assignment import Assignment, Route
 from fastworker.runner.ready import ReadyJobs
 from fastworker.runner.stopping import Limits, limits_of
@@ -59,14 +60,14 @@ class Intake:
         for job_id, token, payload, attempt, which, budget, failures, remaining in columns:
             if token in running or token in ready:
                 continue
-            route, priority, limits, streamed, context = specs[which]
+            route, priority, limits, streamed, context, tenant = specs[which]
             limit = None if budget is None else now + budget
             job = Assignment(job_id, token, route, priority, payload, attempt, limit, failures)
             if remaining is not None:
                 job.limits = Limits(limits and limits.timeout, now + remaining, self._monotonic)
             elif limits is not None:
                 job.limits = limits
-            job.streamed, job.context = streamed, context
+            job.streamed, job.context, job.tenant = streamed, context, tenant
             put(job)
         if message.checkpoints is not None:
             self._add_checkpoints(message.tokens, message.checkpoints)
@@ -79,11 +80,12 @@ class Intake:
 
 def _spec(
     route: Route, priority: object, options: object
-) -> tuple[Route, int, Limits | None, bool, bytes | None]:
-    """What is the same for all jobs of one spec, whether they are streamed, and their context; a
-    call's own limit replaces its task's."""
+) -> tuple[Route, int, Limits | None, bool, bytes | None, str]:
+    """What is the same for all jobs of one spec, whether they are streamed, their context and
+    their tenant; a call's own limit replaces its task's."""
     if not options or not isinstance(options, dict):
-        return route, cast(int, priority), route.limits, False, None
+        return route, cast(int, priority), route.limits, False, None, DEFAULT_TENANT
     own = limits_of(options.get("timeout"))
     streamed, context = options.get("stream") is True, options.get("context")
-    return route, cast(int, priority), own or route.limits, streamed, context
+    tenant = str(options.get("tenant", DEFAULT_TENANT))
+    return route, cast(int, priority), own or route.limits, streamed, context, tenant

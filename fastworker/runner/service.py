@@ -104,6 +104,11 @@ class RunnerService:
         self._waits = Handover[tuple[Assignment, int]](reactor.post, self._take_wait)
         self._streams = Streams(reactor.post, self.tell)
 
+    def lease_of(self, tenant: str) -> tuple[bytes, int] | None:
+        """Id and lease token of a running job of this tenant. Any thread."""
+        its = (each for each in self.running() if each.tenant == tenant)
+        return next(((each.id, each.token) for each in its), None)
+
     def running(self) -> list[Assignment]:
         """The jobs that run. Any thread."""
         return list(self._running.copy().values())

@@ -9,6 +9,7 @@ from typing import Final
 from fastworker.core.facts import Checkpoints, Outcomes, Retry, SaidLines
 from fastworker.core.ids import split_ids
 from fastworker.core.records import (
+    DEFAULT_TENANT,
     MAX_PAYLOAD_BYTES,
     STATUS_CODES,
     STATUS_NUMBERS,
@@ -171,7 +172,10 @@ def assign_message(
         if number is None:
             number = numbers[alike] = len(specs)
             key = lane_key(job.lane)
-            specs.append([key.task, key.priority, pool, options_to_map(options)])
+            known = options_to_map(options)
+            if key.tenant != DEFAULT_TENANT:
+                known["tenant"] = key.tenant
+            specs.append([key.task, key.priority, pool, known])
         which.append(number)
         if job.expires_at is not None:
             if budget is None:

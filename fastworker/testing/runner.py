@@ -14,13 +14,20 @@ from typing import Final
 import trio
 
 from fastworker.client import current
-from fastworker.client.ambient import set_job_context, set_transport_opener, set_wait_hooks
+from fastworker.client.ambient import (
+    Lease,
+    Tenancy,
+    set_job_context,
+    set_tenancy,
+    set_transport_opener,
+    set_wait_hooks,
+)
 from fastworker.errors import CallerError, InternalError
 from fastworker.runner.ambient import RelayedTransport, Relays
 from fastworker.runner.assignment import Assignment
 from fastworker.runner.board import Board
 from fastworker.runner.collecting import start_collecting, stop_collecting
-from fastworker.runner.context import current_job, current_lease, seconds_left
+from fastworker.runner.context import current_job, current_lease, current_tenant, seconds_left
 from fastworker.runner.inspection import Jobs, stacks_of
 from fastworker.runner.lifespans import serve_within
 from fastworker.runner.reactor import Start
@@ -281,6 +288,7 @@ def _serving_clients(service: RunnerService, relays: Relays) -> Iterator[None]:
     _serving.append((service, relays))
     set_transport_opener(_open_transport, jobs_only=True)
     set_job_context(current_lease, seconds_left)
+    set_tenancy(Tenancy(current_tenant, _lease_of))
     set_wait_hooks(_enter_wait, _leave_wait)
     try:
         yield
@@ -293,7 +301,13 @@ def _serving_clients(service: RunnerService, relays: Relays) -> Iterator[None]:
             current.stop_ambient()
             set_transport_opener(None)
             set_job_context(None)
+            set_tenancy(None)
             set_wait_hooks(None, None)
+
+
+def _lease_of(tenant: str) -> Lease | None:
+    leases = (service.lease_of(tenant) for service, _ in _serving)
+    return next((lease for lease in leases if lease is not None), None)
 
 
 async def _open_transport() -> RelayedTransport:

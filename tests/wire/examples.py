@@ -247,4 +247,7 @@ EXAMPLES: Final[dict[str, m.Message]] = {
     "pull_least": m.Pull(A, 17, 0, 64),
     "stream_items": m.StreamItems(A, 17, 62, [b"sealed", b"sealed"], 64),
     "stream_items_least": m.StreamItems(A, 17, 0, []),
+    "introduce_lease": m.Introduce(A, True, False, B, 17),
+    "fetched_tenant": m.Fetched(8, [view_to_map(VIEW._replace(tenant="acme"))]),
+    "assign_tenant": m.Assign(A, [17], [["mail.send", 1, 0, {"tenant": "acme"}]], [b"one"], [1]),
 }
