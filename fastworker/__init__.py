@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from fastworker.client.running import RunningJob, WorkerJobs
     from fastworker.client.streams import Stream
     from fastworker.client.task_group import TaskGroup
+    from fastworker.client.tenants import TenantState
     from fastworker.client.webhooks import verify_webhook
     from fastworker.core.records import (
         LogLine,
@@ -180,6 +181,7 @@ __all__ = [
     "TaskProgress",
     "TaskResult",
     "TaskStatus",
+    "TenantState",
     "TimeLimitExceeded",
     "UnknownJob",
     "UnknownKind",
@@ -216,6 +218,7 @@ _HOME = {
     "open_callback_listener": "fastworker.client.listener",
     "QueueState": "fastworker.client.queues",
     "Stream": "fastworker.client.streams",
+    "TenantState": "fastworker.client.tenants",
     "TaskGroup": "fastworker.client.task_group",
     "verify_webhook": "fastworker.client.webhooks",
     "RunningJob": "fastworker.client.running",

@@ -10,6 +10,7 @@ from fastworker.cli import dead as dead_letters
 from fastworker.cli import jobs, running, servers, settings, store, tokens
 from fastworker.cli import logs as job_logs
 from fastworker.cli import queues as queue_commands
+from fastworker.cli import tenants as tenant_commands
 from fastworker.cli.flags import AsJson
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ app.command("stack")(running.stack)
 app.command("tree")(running.tree)
 app.command("tasks")(jobs.tasks)
 app.command("workers")(jobs.workers)
+app.command("tenants")(tenant_commands.tenants)
 app.add_typer(dead)
 dead.command("list")(dead_letters.list_dead)
 dead.command("show")(dead_letters.show_dead)

@@ -265,6 +265,7 @@ def summary(report: Mapping[str, Any]) -> dict[str, object]:
         "durability": store.get("durability"),
         "jobs": ", ".join(f"{count} {status}" for status, count in jobs.items() if count) or "none",
         "queues": ", ".join(map(_queue, queues)) or "empty",
+        "tenants": ", ".join(map(_tenant, report.get("tenants") or [])) or None,
         "workers": len(report.get("workers") or []),
         "tasks": ", ".join(one["name"] for one in report.get("tasks") or []) or "none",
     }
@@ -272,6 +273,11 @@ def summary(report: Mapping[str, Any]) -> dict[str, object]:
 
 def _queue(one: Mapping[str, Any]) -> str:
     return f"{one['queue']} {one['queued']}" + (" (paused)" if one.get("paused") else "")
+
+
+def _tenant(one: Mapping[str, Any]) -> str:
+    most = one.get("max_queued_jobs")
+    return f"{one['tenant']} {one['queued']}" + ("" if most is None else f" of {most}")
 
 
 def _fields(found: TaskResult) -> dict[str, object]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fastworker.client.dead import Attempt, DeadLetter, DeadLetterDetails
 from fastworker.client.queues import QueueState
 from fastworker.client.running import RunningJob, WorkerJobs
+from fastworker.client.tenants import TenantState
 
 if TYPE_CHECKING:
     from fastworker.client.blocking_handles import BlockingHandle
@@ -71,6 +72,10 @@ class BlockingManagement:
     def queues(self) -> list[QueueState]:
         """See `Client.queues`."""
         return self._run(self._inner.queues)
+
+    def tenants(self) -> list[TenantState]:
+        """See `Client.tenants`."""
+        return self._run(self._inner.tenants)
 
     def stack(self, task_id: str) -> RunningJob | None:
         """See `Client.stack`."""

@@ -1,4 +1,4 @@
-"""Queues as a client sees them: what waits, and whether they are paused."""
+"""Queues and tenants as a client sees them: what waits, and whether queues are paused."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from fastworker.client.base import ClientBase
 from fastworker.client.moments import moment
+from fastworker.client.tenants import TenantState, tenant_state
 from fastworker.core.names import check_name
 from fastworker.core.records import TaskPriority
 from fastworker.errors import ProtocolError
@@ -36,7 +37,7 @@ class QueueState:
 
 
 class QueueCalls(ClientBase):
-    """The part of `Client` that is about queues."""
+    """The part of `Client` that is about queues and tenants."""
 
     async def queues(self) -> list[QueueState]:
         """The queues, by name.
@@ -48,6 +49,18 @@ class QueueCalls(ClientBase):
         if not isinstance(rows, list):
             raise ProtocolError("the report has no list of queues")
         return [_state(row) for row in rows]
+
+    async def tenants(self) -> list[TenantState]:
+        """What tenants use and may use, by name: all of them with an administrator's token, else
+        the token's own.
+
+        Raises:
+            ControlPlaneUnavailable: nobody answered within ``submit_timeout``.
+        """
+        rows = (await self._query("tenants")).get("tenants")
+        if not isinstance(rows, list):
+            raise ProtocolError("the report has no list of tenants")
+        return [tenant_state(row) for row in rows]
 
     async def pause(self, queue: str) -> None:
         """Let a queue hand out nothing; it goes on accepting, and jobs handed out go on.

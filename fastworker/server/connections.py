@@ -1,15 +1,22 @@
-"""Every authenticated connection: who it speaks for, and how to end it."""
+"""Every authenticated connection: who it speaks for, how many there may be, how to end it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 import trio
 
-from fastworker.errors import FastWorkerError
+from fastworker.core.records import ALL_TENANTS
+from fastworker.core.tenants import Tenants
+from fastworker.errors import FastWorkerError, Overloaded
 from fastworker.server.identity import Identity
+
+FULL_RETRY_SECONDS: Final = 1.0
+"""What a refused peer is told: connections come and go."""
 
 
 @dataclass(slots=True, eq=False)
@@ -30,10 +37,16 @@ class Connection:
 
 
 class Connections:
-    """Those that stand now."""
+    """Those that stand now.
 
-    def __init__(self) -> None:
+    Args:
+        tenants: how many connections a tenant may have. Whoever is bound to none is not counted.
+    """
+
+    def __init__(self, tenants: Tenants) -> None:
+        self._tenants = tenants
         self._open: set[Connection] = set()
+        self.by_tenant: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -43,13 +56,25 @@ class Connections:
         """Count it for the length of the block.
 
         Raises:
-            Rejected: there are too many already.
+            Overloaded: its tenant has as many as it may have.
         """
+        tenant = connection.identity.tenant
+        most = self._tenants.limits(tenant).max_connections
+        if tenant != ALL_TENANTS and most is not None and self.by_tenant[tenant] >= most:
+            raise Overloaded(
+                f"tenant {tenant!r} has {self.by_tenant[tenant]} connections and may have {most}; "
+                "close some, or have max-connections of its --tenants raised",
+                retry_after=FULL_RETRY_SECONDS,
+            )
         self._open.add(connection)
+        self.by_tenant[tenant] += 1
         try:
             yield
         finally:
             self._open.discard(connection)
+            self.by_tenant[tenant] -= 1
+            if not self.by_tenant[tenant]:
+                del self.by_tenant[tenant]
 
     def end_those(
         self, unwanted: Callable[[Identity], bool], why: Callable[[], FastWorkerError]

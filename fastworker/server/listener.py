@@ -198,10 +198,10 @@ class Listener:
         async with trio.open_nursery() as nursery:
             link.on_overflow = nursery.cancel_scope.cancel
             nursery.start_soon(_write, link)
-            link.send(self._welcome())
             connection = Connection(identity, caller.host)
             try:
                 with self._plane.connections.standing(connection), connection.scope:
+                    link.send(self._welcome())
                     await self._serve_link(link, nursery, role, identity, caller)
                 if connection.ended_for is not None:
                     raise connection.ended_for

@@ -61,7 +61,7 @@ class Plane:
     """Where the local subworker comes in, if not at one of these."""
     draining: bool = False
     warned: set[str] = field(default_factory=set)
-    connections: Connections = field(default_factory=Connections)
+    connections: Connections = field(init=False)
     inspections: Inspections = field(default_factory=Inspections)
     dead_letter_turn: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(1, max_value=1))
     """Held while dead letters are replayed or discarded, so that none is replayed twice."""
@@ -70,6 +70,7 @@ class Plane:
     streams: Streams = field(init=False)
 
     def __post_init__(self) -> None:
+        self.connections = Connections(self.settings.tenants)
         possible = connections_possible(self.settings.max_connections)
         self.gate = Gate(possible, self.settings.max_connections_per_address)
         self.streams = Streams(self.roster, self.dispatcher.job, self.tenant_of)

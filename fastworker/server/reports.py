@@ -16,6 +16,7 @@ from fastworker.server.dead_letters import (
 )
 from fastworker.server.inspection import stack_map, tree_map
 from fastworker.server.plane import Plane
+from fastworker.server.usage import tenant_maps
 from fastworker.store.contract import JobFilter
 from fastworker.version import __version__
 from fastworker.wire.fields import MAX_U64, OptionMap
@@ -91,12 +92,14 @@ async def make_report(plane: Plane, query: Query, sees: str | None) -> Report:
             body = await stack_map(plane, options, sees)
         case "tree":
             body = await tree_map(plane, options, sees)
+        case "tenants":
+            body = {"tenants": tenant_maps(plane, sees)}
         case "status":
             body = await _status_map(plane, sees)
         case _:
             raise InvalidOption(
                 f"there is no report {query.what!r}; ask for tasks, workers, queues, jobs, dead, "
-                "dead_letter, attempts, stack, tree or status"
+                "dead_letter, attempts, stack, tree, tenants or status"
             )
     return Report(query.request, body)
 
@@ -166,6 +169,7 @@ async def _status_map(plane: Plane, sees: str | None) -> OptionMap:
         "addresses": list(plane.addresses),
         "jobs": await plane.store.counts(sees),
         "queues": _queue_maps(plane, sees),
+        "tenants": tenant_maps(plane, sees),
         "workers": plane.worker_maps(sees),
         "tasks": plane.task_maps(sees),
         "inbox": plane.inbox.statistics(),

@@ -211,7 +211,7 @@ class Cancelled(Message):
 class Query(Message):
     """Ask for a report: ``what`` is ``tasks``, ``workers``, ``queues``, ``jobs`` or ``status``;
     ``dead`` with the filter of `Manage`, ``dead_letter`` {id} or ``attempts`` {id}; ``stack`` {id}
-    or ``tree`` {stacks, worker}."""
+    or ``tree`` {stacks, worker}; ``tenants``."""
 
     KIND: ClassVar[int] = 27
     request: U64

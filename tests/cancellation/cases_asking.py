@@ -251,6 +251,7 @@ CASES = [
     Case(("Client.stack",), lambda s, h: s.client.stack(h.id), job_for_later, does_not_run),
     Case(("Client.tree",), lambda s, _: s.client.tree(), check=is_about_us),
     Case(("Client.queues",), lambda s, _: s.client.queues(), paused, is_about_us),
+    Case(("Client.tenants",), lambda s, _: s.client.tenants(), check=is_about_us),
     Case(("Client.pause",), lambda s, _: s.client.pause(QUEUE), flowing, is_paused, again=True),
     Case(
         ("Client.resume",), lambda s, _: s.client.resume(QUEUE), paused, is_not_paused, again=True

@@ -33,6 +33,7 @@ def test_the_report_of_a_control_plane_in_a_few_lines() -> None:
         "addresses": ["tcp://127.0.0.1:5555", "tcp://127.0.0.1:5550"],
         "jobs": {"queued": 3, "running": 0, "success": 5},
         "queues": [{"queue": "mail", "queued": 3}],
+        "tenants": [{"tenant": "acme", "queued": 3, "max_queued_jobs": 9}],
         "workers": [{}, {}],
         "tasks": [{"name": "add"}],
         "store": {"kind": "sqlite", "location": "/s", "durability": "power"},
@@ -44,6 +45,7 @@ def test_the_report_of_a_control_plane_in_a_few_lines() -> None:
         "durability": "power",
         "jobs": "3 queued, 5 success",
         "queues": "mail 3",
+        "tenants": "acme 3 of 9",
         "workers": 2,
         "tasks": "add",
     }
