@@ -14,13 +14,15 @@ from fastapi import FastAPI
 
 from fastworker.client.client import Client
 from fastworker.client.listener import open_callback_listener
-from fastworker.errors import FastWorkerError, Forbidden, InvalidOption
+from fastworker.errors import AuthenticationFailed, FastWorkerError, Forbidden, InvalidOption
 from fastworker.integrations.fastapi import FastWorker
 from fastworker.server.identities import IssuedToken
 from fastworker.server.identity import Identity, Role
 from fastworker.server.settings import ControlPlaneSettings
+from fastworker.server.token_file import change_tokens
 from fastworker.tls import CertificateFiles, dialler_context
 from fastworker.transport.dial import open_link
+from fastworker.transport.link import LinkClosed
 from fastworker.wire.addresses import Address, parse_address
 from fastworker.wire.handshake import CERTIFICATE_TOKEN
 from tests.bad_input.raw import SETTINGS, TOKEN
@@ -29,6 +31,9 @@ from tests.support.planes import plane_in_a_thread
 
 HOST = "127.0.0.1"
 PATIENCE_SECONDS = 15.0
+
+REVOKED_SECONDS = 5.0
+"""From `token revoke` to the end of its connections, and from `create` to the first one."""
 
 Dial = Callable[[Address, ssl.SSLContext | None, str], None]
 
@@ -325,6 +330,40 @@ def test_an_app_with_fastapi_reaches_a_control_plane_with_tls(
             assert await app.state.fastworker.client.workers() == []
 
     anyio.run(main)
+
+
+def test_a_certificate_is_made_known_and_revoked_while_the_control_plane_runs(
+    authority: Authority, tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens.json"
+    settings = replace(with_tls(authority.issue(HOST), mutual=True), tokens_file=file)
+    files = dialler_context(authority.issue("gpu.example", stem="gpu"))
+    known = IssuedToken(None, Identity("gpu", "*", frozenset({Role.WORKER})), "gpu.example")
+
+    async def work(address: Address) -> None:
+        while True:
+            try:
+                async with open_link(
+                    address, role="subworker", token=CERTIFICATE_TOKEN, agent="test", tls=files
+                ) as (link, _):
+                    change_tokens(file, lambda tokens: [])
+                    with pytest.raises(LinkClosed, match="4401"):
+                        while True:
+                            await link.receive()
+                return
+            except AuthenticationFailed:
+                await trio.sleep(0.1)
+
+    async def work_in_time(address: Address) -> None:
+        with trio.fail_after(2 * REVOKED_SECONDS):
+            await work(address)
+
+    with plane_in_a_thread(settings) as plane:
+        address = parse_address(plane.addresses[0])
+        assert "token create" in refusal(dial_as_subworker, address, files, CERTIFICATE_TOKEN)
+        change_tokens(file, lambda tokens: [known])
+        trio.run(work_in_time, address)
+        assert "token create" in refusal(dial_as_subworker, address, files, CERTIFICATE_TOKEN)
 
 
 def test_a_context_that_checks_no_names_is_refused() -> None:
