@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from fastworker.client.calls import Call, call
     from fastworker.client.client import Client
     from fastworker.client.dead import Attempt, DeadLetter, DeadLetterDetails
+    from fastworker.client.deliveries import CallbackDelivery
     from fastworker.client.failures import register_exception
     from fastworker.client.group_handles import GroupHandle
     from fastworker.client.handles import CancelOutcome, CancelResult, TaskHandle
@@ -125,6 +126,7 @@ __all__ = [
     "BlockingClient",
     "BlockingHandle",
     "Call",
+    "CallbackDelivery",
     "CallbackListener",
     "CallbackRefused",
     "CallerError",
@@ -209,6 +211,7 @@ _HOME = {
     "Attempt": "fastworker.client.dead",
     "DeadLetter": "fastworker.client.dead",
     "DeadLetterDetails": "fastworker.client.dead",
+    "CallbackDelivery": "fastworker.client.deliveries",
     "register_exception": "fastworker.client.failures",
     "GroupHandle": "fastworker.client.group_handles",
     "CancelOutcome": "fastworker.client.handles",

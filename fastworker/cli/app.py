@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fastworker.cli import callbacks as callback_commands
 from fastworker.cli import dead as dead_letters
 from fastworker.cli import jobs, running, servers, settings, store, tokens
 from fastworker.cli import logs as job_logs
@@ -45,6 +46,7 @@ app.command("logs")(job_logs.logs)
 app.command("cancel")(jobs.cancel)
 app.command("stack")(running.stack)
 app.command("tree")(running.tree)
+app.command("callbacks")(callback_commands.list_callbacks)
 app.command("tasks")(jobs.tasks)
 app.command("workers")(jobs.workers)
 app.command("tenants")(tenant_commands.tenants)

@@ -1,4 +1,4 @@
-"""Dead letters, queues and running jobs for `BlockingClient`: the same calls, waited for."""
+"""Dead letters, deliveries, queues and running jobs for `BlockingClient`: the same, waited for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastworker.client.dead import Attempt, DeadLetter, DeadLetterDetails
+from fastworker.client.deliveries import CallbackDelivery
 from fastworker.client.queues import QueueState
 from fastworker.client.running import RunningJob, WorkerJobs
 from fastworker.client.tenants import TenantState
@@ -68,6 +69,12 @@ class BlockingManagement:
     ) -> int:
         """See `Client.discard_dead`."""
         return self._run(partial(self._inner.discard_dead, task, error, **filters))
+
+    def callback_deliveries(
+        self, *, given_up: bool | None = None, limit: int = 100
+    ) -> list[CallbackDelivery]:
+        """See `Client.callback_deliveries`."""
+        return self._run(partial(self._inner.callback_deliveries, given_up=given_up, limit=limit))
 
     def queues(self) -> list[QueueState]:
         """See `Client.queues`."""

@@ -21,6 +21,7 @@ from fastworker.client.calls import (
 )
 from fastworker.client.cancelling import CancelCalls
 from fastworker.client.dead import DeadLetterCalls
+from fastworker.client.deliveries import DeliveryCalls
 from fastworker.client.following import FollowCalls
 from fastworker.client.group_calls import GroupCalls
 from fastworker.client.handles import TaskHandle
@@ -70,7 +71,9 @@ class BoundOptions:
         return self._client._stream(call)
 
 
-class Client(CancelCalls, DeadLetterCalls, FollowCalls, GroupCalls, QueueCalls, RunningCalls):
+class Client(
+    CancelCalls, DeadLetterCalls, DeliveryCalls, FollowCalls, GroupCalls, QueueCalls, RunningCalls
+):
     """A connection to the control plane, for any number of concurrent callers of one event loop.
 
     ::
@@ -379,10 +382,7 @@ class Client(CancelCalls, DeadLetterCalls, FollowCalls, GroupCalls, QueueCalls, 
         return await self._query("status")
 
     async def jobs(self, **filters: Any) -> list[dict[str, Any]]:
-        """Jobs, newest first; ``filters`` as the control plane knows them (``status``, ``limit``).
-
-        Ids are text in the answer.
-        """
+        """Jobs, newest first, ids as text; ``filters``: such as ``status`` and ``limit``."""
         rows = _rows(await self._query("jobs", filters or None), "jobs")
         for row in rows:
             for name in ("id", "replay_of", "replayed_by"):

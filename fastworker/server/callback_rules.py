@@ -21,6 +21,9 @@ from fastworker.wire.callback_addresses import CallbackAddress, parse_callback_a
 LOOKUP_SECONDS: Final = 5.0
 """For the name of a callback's host."""
 
+MAX_HOSTS_PER_SUBMISSION: Final = 32
+"""Of up to 1,000 jobs; each may cost a question to a name server."""
+
 LOOKUPS_AT_ONCE: Final = 8
 """Threads that wait for name servers, which a submitter may have chosen."""
 
@@ -100,20 +103,28 @@ class CallbackRules:
         self._listed = [_listed(text) for text in allowed]
         self._look_up = _look_up if look_up is None else look_up
 
-    async def resolve(self, text: str, submitter: str | None) -> CallbackTarget:
+    def one_look_each(self) -> LookUp:
+        """For the addresses of one submission: each name is looked up once, all in one time."""
+        return _OneLookEach(self._look_up)
+
+    async def resolve(
+        self, text: str, submitter: str | None, look_up: LookUp | None = None
+    ) -> CallbackTarget:
         """What to dial for this address, looked up here and never again.
 
         Args:
             submitter: the submitter's IP address.
+            look_up: see `one_look_each`.
 
         Raises:
             InvalidAddress: it cannot be parsed, or its name, which is listed, is not known.
+            InvalidOption: too many names in one submission.
             Forbidden: the rules do not allow it.
         """
         address = parse_callback_address(text)
         own = None if submitter is None else _plain(submitter.partition("%")[0])
         try:
-            found = await self._look_up(address.host, address.port)
+            found = await (look_up or self._look_up)(address.host, address.port)
         except (OSError, trio.TooSlowError) as error:
             if self._names(address):
                 raise InvalidAddress(
@@ -142,6 +153,33 @@ class CallbackRules:
 
     def _names(self, address: CallbackAddress) -> bool:
         return any(entry.names(address) for entry in self._listed)
+
+
+class _OneLookEach:
+    """Remembers what names were found to be, for as long as it lives."""
+
+    def __init__(self, look_up: LookUp) -> None:
+        self._look_up = look_up
+        self._found: dict[str, list[IPAddress] | Exception] = {}
+        self._until = trio.current_time() + LOOKUP_SECONDS
+
+    async def __call__(self, host: str, port: int) -> list[IPAddress]:
+        """See `_look_up`."""
+        if host not in self._found:
+            if len(self._found) >= MAX_HOSTS_PER_SUBMISSION:
+                raise InvalidOption(
+                    f"one submission may have callbacks to {MAX_HOSTS_PER_SUBMISSION} hosts; "
+                    "submit jobs for others by themselves"
+                )
+            try:
+                with trio.fail_at(self._until):
+                    self._found[host] = await self._look_up(host, port)
+            except (OSError, trio.TooSlowError) as error:
+                self._found[host] = error
+        found = self._found[host]
+        if isinstance(found, Exception):
+            raise found
+        return found
 
 
 @dataclass(frozen=True, slots=True)

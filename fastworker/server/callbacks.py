@@ -17,7 +17,13 @@ import trio
 from fastworker.core.dispatcher import Dispatcher
 from fastworker.core.ids import id_text
 from fastworker.core.records import CallbackRow, CallbackTry
-from fastworker.errors import InvalidAddress, InvalidOption
+from fastworker.errors import (
+    CallerError,
+    FastWorkerError,
+    InvalidAddress,
+    InvalidOption,
+    Rejected,
+)
 from fastworker.server.callback_lines import CallbackLines
 from fastworker.server.callback_rules import CallbackRules, CallbackTarget, stored_target
 from fastworker.server.callback_trouble import Trouble, Undelivered
@@ -85,19 +91,21 @@ class CallbackService:
         self._tried: list[tuple[CallbackRow, CallbackTry]] = []
         self._awaited: dict[bytes, _Awaited] = {}
 
-    async def resolve(self, address: str, submitter: str | None) -> str:
-        """What is stored for this address: see `CallbackRules.resolve`.
-
-        Raises:
-            InvalidAddress, Forbidden: see there.
-            InvalidOption: webhooks cannot be sent from here.
-        """
-        if address.lower().startswith("http") and not can_send():
-            raise InvalidOption(
-                "the control plane cannot call webhooks: install fastworker with its extra "
-                "`webhooks` where the control plane runs, or use a tcp:// listener"
-            )
-        return (await self._rules.resolve(address, submitter)).stored
+    async def resolve(
+        self, addresses: list[str], submitter: str | None
+    ) -> dict[str, str | FastWorkerError]:
+        """By address, what is stored for it, or why it is refused: see `CallbackRules.resolve`."""
+        found: dict[str, str | FastWorkerError] = {}
+        look_up = self._rules.one_look_each()
+        for address in addresses:
+            try:
+                _check_can_call(address)
+                target = await self._rules.resolve(address, submitter, look_up)
+            except (CallerError, Rejected) as error:
+                found[address] = error
+            else:
+                found[address] = target.stored
+        return found
 
     def acknowledge(self, deliveries: list[bytes], tenant: str, client: bytes | None) -> None:
         """The application has taken these, says a client over its own connection."""
@@ -248,6 +256,14 @@ class CallbackService:
                 return await self._store.settle_callbacks(done, tries)
             except NoSpace:
                 await trio.sleep(FULL_STORE_PAUSE_SECONDS)
+
+
+def _check_can_call(address: str) -> None:
+    if address.lower().startswith("http") and not can_send():
+        raise InvalidOption(
+            "the control plane cannot call webhooks: install fastworker with its extra `webhooks` "
+            "where the control plane runs, or use a tcp:// listener"
+        )
 
 
 def _next_try(row: CallbackRow, trouble: Undelivered, now: float) -> CallbackTry:

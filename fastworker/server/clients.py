@@ -269,6 +269,11 @@ class ClientPeer(Watcher):
         return owner
 
     def _callback(self, address: str) -> str:
+        if self._plane.identities.signing_key(self._identity.token_id) is None:
+            raise InvalidOption(
+                "callbacks are signed with the submitter's token, and this connection has proved "
+                "itself by its certificate alone; connect with a token to have any"
+            )
         if address.startswith("client:"):
             mine = self.client_id is not None and self._intake.tenant == self._identity.submits_as
             if not mine or address != f"client:{(self.client_id or b'').hex()}":
@@ -286,18 +291,11 @@ class ClientPeer(Watcher):
 
     async def _resolve_callbacks(self, message: Submit) -> None:
         """Look up, once and for all, the addresses that this submission wants called."""
-        self._callbacks = {}
-        for _, _, _, options in message.specs:
-            address = options.get("callback") if isinstance(options, dict) else None
-            if not isinstance(address, str) or address.startswith("client:"):
-                continue
-            if address not in self._callbacks:
-                try:
-                    found: str | FastWorkerError
-                    found = await self._plane.resolve_callback(address, self._host)
-                except (CallerError, Rejected) as error:
-                    found = error
-                self._callbacks[address] = found
+        options = (spec[3] for spec in message.specs if isinstance(spec[3], dict))
+        named = {each["callback"] for each in options if type(each.get("callback")) is str}
+        wanted = [address for address in named if not address.startswith("client:")]
+        resolve = self._plane.resolve_callbacks
+        self._callbacks = await resolve(wanted, self._host) if wanted else {}
 
     # -- reads, and changes that take reading -----------------------------------------------
 

@@ -12,6 +12,7 @@ import trio
 from fastworker.core.dispatcher import Dispatcher
 from fastworker.core.records import JobRow, Now
 from fastworker.core.sessions import Session
+from fastworker.errors import FastWorkerError
 from fastworker.server.connections import Connections
 from fastworker.server.descriptors import connections_possible
 from fastworker.server.following import Following
@@ -34,8 +35,8 @@ logger = logging.getLogger("fastworker.server")
 MAX_WARNINGS = 1000
 """Different once-only warnings remembered; after that the log has had enough of them."""
 
-CallbackResolver = Callable[[str, str | None], Awaitable[str]]
-"""(address, submitter's host) → what to store; raises `CallerError` or `Rejected`."""
+CallbackResolver = Callable[[list[str], str | None], Awaitable[dict[str, str | FastWorkerError]]]
+"""(addresses, submitter's host) → by address, what to store or why it is refused."""
 
 
 @dataclass(slots=True)
@@ -48,7 +49,7 @@ class Plane:
     inbox: Inbox
     store: StoreThread
     roster: ConnectedRoster
-    resolve_callback: CallbackResolver
+    resolve_callbacks: CallbackResolver
     acknowledge_callbacks: Callable[[list[bytes], str, bytes | None], None]
     owners: Owners
     following: Following

@@ -7,6 +7,7 @@ import math
 from fastworker.core.memory import Memory
 from fastworker.core.records import ALL_TENANTS, DEFAULT_TENANT, JobView, TaskStatus
 from fastworker.errors import InvalidOption
+from fastworker.server.callback_reports import callback_maps
 from fastworker.server.criteria import named_tenant, text_option
 from fastworker.server.dead_letters import (
     attempt_maps,
@@ -88,6 +89,8 @@ async def make_report(plane: Plane, query: Query, sees: str | None) -> Report:
             body = await dead_letter_map(plane, options, sees)
         case "attempts":
             body = {"attempts": await attempt_maps(plane, options, sees)}
+        case "callbacks":
+            body = {"callbacks": await callback_maps(plane, options, sees)}
         case "stack":
             body = await stack_map(plane, options, sees)
         case "tree":
@@ -99,7 +102,7 @@ async def make_report(plane: Plane, query: Query, sees: str | None) -> Report:
         case _:
             raise InvalidOption(
                 f"there is no report {query.what!r}; ask for tasks, workers, queues, jobs, dead, "
-                "dead_letter, attempts, stack, tree, tenants or status"
+                "dead_letter, attempts, callbacks, stack, tree, tenants or status"
             )
     return Report(query.request, body)
 

@@ -94,6 +94,10 @@ async def is_about_us(stage: Stage, prepared: object, answer: Any) -> None:
     assert answer
 
 
+async def is_a_list(stage: Stage, prepared: object, answer: Any) -> None:
+    assert type(answer) is list
+
+
 async def names_it(stage: Stage, task_id: str, answer: Any) -> None:
     assert task_id in [letter.task_id for letter in answer]
 
@@ -255,6 +259,11 @@ CASES = [
     Case(("Client.pause",), lambda s, _: s.client.pause(QUEUE), flowing, is_paused, again=True),
     Case(
         ("Client.resume",), lambda s, _: s.client.resume(QUEUE), paused, is_not_paused, again=True
+    ),
+    Case(
+        ("Client.callback_deliveries",),
+        lambda s, _: s.client.callback_deliveries(),
+        check=is_a_list,
     ),
     Case(("client.CallbackIterator.__anext__",), take_callback, callback),
     Case(

@@ -5,9 +5,13 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
+import trio
+import trio.testing
 
 from fastworker.errors import Forbidden, InvalidAddress, InvalidOption
 from fastworker.server.callback_rules import (
+    LOOKUP_SECONDS,
+    MAX_HOSTS_PER_SUBMISSION,
     CallbackRules,
     CallbackTarget,
     IPAddress,
@@ -138,6 +142,39 @@ async def test_a_name_is_looked_up_once_and_what_was_found_is_dialled() -> None:
     assert rules.permits(kept)
     assert str(kept.found) == "10.1.2.3"
     assert names.asked == ["mine"]
+
+
+@pytest.mark.trio
+async def test_a_submission_of_many_jobs_asks_for_each_name_once_and_for_few() -> None:
+    names = Names(mine=["10.1.2.3"])
+    rules = CallbackRules((), names)
+    look_up = rules.one_look_each()
+    for number in range(100):
+        await rules.resolve(f"http://mine/{number}", "10.1.2.3", look_up)
+    assert names.asked == ["mine"]
+    for number in range(MAX_HOSTS_PER_SUBMISSION - 1):
+        with pytest.raises(Forbidden):
+            await rules.resolve(f"http://a{number}/", "10.1.2.3", look_up)
+    with pytest.raises(InvalidOption, match="hosts"):
+        await rules.resolve("http://another/", "10.1.2.3", look_up)
+    assert len(names.asked) == MAX_HOSTS_PER_SUBMISSION
+
+
+@pytest.mark.trio
+async def test_name_servers_that_do_not_answer_delay_a_submission_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def never(host: str, port: int) -> list[IPAddress]:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    rules = CallbackRules((), never)
+    look_up = rules.one_look_each()
+    begun = trio.current_time()
+    for number in range(20):
+        with pytest.raises(Forbidden):
+            await rules.resolve(f"http://a{number}/", "10.1.2.3", look_up)
+    assert trio.current_time() - begun == pytest.approx(LOOKUP_SECONDS)
 
 
 @pytest.mark.trio
