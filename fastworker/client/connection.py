@@ -34,6 +34,7 @@ from fastworker.errors import (
     Forbidden,
     PeerError,
     ProtocolError,
+    Rejected,
     UnsupportedVersion,
 )
 from fastworker.wire import messages as m
@@ -91,6 +92,8 @@ class Connection(Desk):
         """Set by who would rather give up than wait for another token."""
         self._ended_by: Exception | None = None
         """What ended the last connection."""
+        self._refused = 0
+        """So many connections in a row have ended by a refusal."""
         self.tried_all = False
         """Every address has been tried, without success, since the last connection."""
         self.ended = anyio.Event()
@@ -173,7 +176,8 @@ class Connection(Desk):
             else:
                 await self._use(dialled)
                 # Else one that is let in and refused at once would try without a pause.
-                failures = REFUSED_FAILURES if _is_refusal(self._ended_by) else 0
+                self._refused = self._refused + 1 if _is_refusal(self._ended_by) else 0
+                failures = REFUSED_FAILURES + self._refused if self._refused else 0
             await anyio.sleep(self._pause_seconds(failures))
 
     def _dial_failed(self, error: FastWorkerError, failures: int) -> None:
@@ -188,7 +192,7 @@ class Connection(Desk):
 
     def _pause_seconds(self, failures: int) -> float:
         doubled: float = RECONNECT_FIRST_SECONDS * 2.0 ** min(failures, 16)
-        refused = isinstance(self.problem, AuthenticationFailed)
+        refused = self._refused or isinstance(self.problem, AuthenticationFailed)
         longest = RECONNECT_REFUSED_SECONDS if refused else RECONNECT_LONGEST_SECONDS
         return min(doubled, longest) * (0.5 + self._random.random() / 2)
 
@@ -257,7 +261,9 @@ class Connection(Desk):
         if self.problem is None:
             self._ended_by = error
             self.problem = ControlPlaneUnavailable(f"the connection to {name} was lost: {error}")
-            log = logger.warning if isinstance(error, PeerError) else logger.info
+            if self._refused:
+                return  # said when it was the first one
+            log = logger.warning if isinstance(error, PeerError | Rejected) else logger.info
             log("%s; connecting again", self.problem)
 
     # --- writing ---------------------------------------------------------------------------

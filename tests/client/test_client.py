@@ -266,6 +266,16 @@ async def test_a_wrong_token_is_said_at_once(plane: FakeControlPlane) -> None:
             await client.wait_connected()
 
 
+async def test_a_connection_that_is_refused_again_and_again_is_tried_seldom(
+    plane: FakeControlPlane,
+) -> None:
+    plane.answer = lambda self, peer, submit: [m.Problem("forbidden", "the token has no role")]
+    async with Client(control_plane_address=plane.address, token=TOKEN) as client:
+        with anyio.move_on_after(0.7):
+            await client.delay("add", 1)
+    assert plane.connections == 1
+
+
 async def test_waiting_without_retry_ends_with_the_first_round_of_tries() -> None:
     places = "tcp://127.0.0.1:9,tcp://127.0.0.1:19"
     async with Client(control_plane_address=places, token="x" * 40) as client:

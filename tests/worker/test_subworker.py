@@ -32,6 +32,7 @@ from fastworker.wire.messages import (
     Withdraw,
     Withdrawn,
 )
+from fastworker.worker.connection import LONGEST_REFUSED_SECONDS
 from fastworker.worker.settings import SubworkerSettings
 from fastworker.worker.subworker import Subworker, watch_signals
 from fastworker.worker.supervisor import SLOW_START_SECONDS
@@ -211,6 +212,18 @@ async def test_a_token_refused_later_is_tried_again(autojump_clock: MockClock) -
         await session.lose()
         await (await stage.control_plane.next_session()).register()
         assert not stage.ended.is_set()
+
+
+async def test_a_token_that_stays_refused_is_tried_less_and_less(
+    autojump_clock: MockClock,
+) -> None:
+    async with on_stage() as stage:
+        _, session = await stage.connect()
+        stage.control_plane.refusals = [AuthenticationFailed("revoked") for _ in range(12)]
+        await session.lose()
+        await (await stage.control_plane.next_session()).register()
+        earlier, later = stage.control_plane.dialled_at[-2:]
+        assert LONGEST_REFUSED_SECONDS / 2 <= later - earlier <= LONGEST_REFUSED_SECONDS
 
 
 async def test_modules_that_do_not_import_end_with_2(
