@@ -19,6 +19,7 @@ from fastworker.config import (
     defaults_from,
     environment,
     runtime_folder,
+    take_service_manager,
     withhold_token,
 )
 from fastworker.config.settings import MAX_RUNNERS
@@ -43,6 +44,7 @@ def start_control_plane(settings: Settings) -> int:
     """Run a control plane until it is stopped; return its exit code."""
     configure_logging(settings.log_level, settings.log_format)
     withhold_token()
+    manager = take_service_manager()
     asked, warning = control_plane_settings(
         settings, token_folder=runtime_folder(environment()), cwd=Path.cwd()
     )
@@ -51,9 +53,13 @@ def start_control_plane(settings: Settings) -> int:
     _warn_of_open_key(settings)
     import trio
 
+    from fastworker.cli.notifying import Notifier, run_notifying
     from fastworker.server.control_plane import run_control_plane
 
-    return trio.run(run_control_plane, asked)
+    async def run(notifier: Notifier) -> int:
+        return await run_control_plane(asked, task_status=notifier)
+
+    return trio.run(run_notifying, run, manager)
 
 
 def control_plane_settings(
@@ -218,15 +224,20 @@ def start_subworker(settings: Settings) -> int:
     """Run a subworker until it is stopped; return its exit code."""
     configure_logging(settings.log_level, settings.log_format)
     withhold_token()
+    manager = take_service_manager()
     asked = subworker_settings(settings, environment())
     _warn_of_open_key(settings)
     if not settings.task_modules:
         log.warning("no task modules were given, so this subworker can run nothing")
     import trio
 
+    from fastworker.cli.notifying import Notifier, run_notifying
     from fastworker.worker.subworker import run_subworker
 
-    return trio.run(run_subworker, asked)
+    async def run(notifier: Notifier) -> int:
+        return await run_subworker(asked, on_drain=notifier.stopping, task_status=notifier)
+
+    return trio.run(run_notifying, run, manager)
 
 
 def subworker_settings(settings: Settings, environ: Mapping[str, str]) -> SubworkerSettings:

@@ -12,6 +12,7 @@ from fastworker.config.client import ClientDefaults, client_defaults, defaults_f
 from fastworker.config.processors import available_processors
 from fastworker.config.resolving import Resolved, environment, resolve, withhold_token
 from fastworker.config.safety import check_listen_safety
+from fastworker.config.service import ServiceManager, take_service_manager
 from fastworker.config.settings import Settings
 from fastworker.config.tokens import INSECURE_TOKEN, configured_token, runtime_folder
 
@@ -19,6 +20,7 @@ __all__ = [
     "INSECURE_TOKEN",
     "ClientDefaults",
     "Resolved",
+    "ServiceManager",
     "Settings",
     "available_processors",
     "check_listen_safety",
@@ -28,5 +30,6 @@ __all__ = [
     "environment",
     "resolve",
     "runtime_folder",
+    "take_service_manager",
     "withhold_token",
 ]

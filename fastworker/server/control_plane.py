@@ -217,6 +217,8 @@ async def _serve(
                 task_status.started(plane)
                 await stopping.requested.wait()
                 plane.draining = True
+                for listener in plane.on_draining:
+                    listener()
                 logger.info("stopping: nothing new is accepted")
                 with trio.move_on_after(plane.settings.drain_seconds):
                     await local.stop()

@@ -61,6 +61,8 @@ class Plane:
     own_door: OwnDoor | None = None
     """Where the local subworker comes in, if not at one of these."""
     draining: bool = False
+    on_draining: list[Callable[[], None]] = field(default_factory=list)
+    """Called once, when nothing new is accepted any more."""
     warned: set[str] = field(default_factory=set)
     connections: Connections = field(init=False)
     inspections: Inspections = field(default_factory=Inspections)

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from random import Random
@@ -56,7 +56,10 @@ _log = logging.getLogger("fastworker.worker")
 
 
 async def run_subworker(
-    settings: SubworkerSettings, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    settings: SubworkerSettings,
+    *,
+    on_drain: Callable[[], None] | None = None,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> int:
     """Run a subworker until it is told to end by SIGTERM or SIGINT; for the main thread.
 
@@ -64,6 +67,7 @@ async def run_subworker(
     run again after the lease has ended.
 
     Args:
+        on_drain: called when it begins to drain.
         task_status: started once a control plane has registered this subworker.
 
     Returns:
@@ -76,9 +80,16 @@ async def run_subworker(
     exit_code = EXIT_OK
     async with trio.open_nursery() as nursery:
         await nursery.start(watch_signals, subworker)
+        if on_drain is not None:
+            nursery.start_soon(_call_at_drain, subworker, on_drain)
         exit_code = await subworker.run(task_status=task_status)
         nursery.cancel_scope.cancel()
     return exit_code
+
+
+async def _call_at_drain(subworker: Subworker, on_drain: Callable[[], None]) -> None:
+    await subworker.drain_asked.wait()
+    on_drain()
 
 
 def dialler(settings: SubworkerSettings) -> Dial:

@@ -34,7 +34,8 @@ from tests.support.cluster import ROOT, SUBWORKER_READY, Cluster
 from tests.support.process import WAIT_SECONDS, Member
 
 EXAMPLE = ROOT / "examples" / "deployment"
-MANIFESTS = sorted((EXAMPLE / "kubernetes").glob("*.yaml"))
+KUSTOMIZATION = yaml.safe_load((EXAMPLE / "kubernetes" / "kustomization.yaml").read_text("utf-8"))
+MANIFESTS = [EXAMPLE / "kubernetes" / name for name in KUSTOMIZATION["resources"]]
 DOCUMENTS = (EXAMPLE / "README.md", ROOT / "docs" / "how-to" / "deploy.md")
 TOKEN = "example." + "t" * 40
 STATE = "/var/lib/fastworker"
@@ -139,7 +140,7 @@ def from_manifest(deployment: Any) -> Program:
         dict(variables(container)),
         deployment["spec"]["replicas"],
         set(ports.values()),
-        [mount["mountPath"] for mount in container.get("volumeMounts", [])],
+        [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] != "tmp"],
         timedelta(seconds=pod["terminationGracePeriodSeconds"]),
         {(probe["path"], ports[probe["port"]]) for probe in probes},
     )
@@ -163,7 +164,8 @@ def test_three_programs_with_their_replicas() -> None:
     assert compose == {"web": 1, "control-plane": 1, "subworker": 2}
     kubernetes = {name: program.replicas for name, program in from_kubernetes().items()}
     assert kubernetes == {"control-plane": 1, "subworker": 3, "web": 2}
-    assert len(MANIFESTS) == 4
+    folder = {path for path in (EXAMPLE / "kubernetes").iterdir() if path not in MANIFESTS}
+    assert {path.name for path in folder} == {"kustomization.yaml"}
 
 
 def test_every_setting_is_accepted(programs: dict[str, Program], tmp_path: Path) -> None:
@@ -260,10 +262,11 @@ def test_volumes_exist() -> None:
     (deployment,) = [d for d in manifests("Deployment") if "strategy" in d["spec"]]
     assert deployment["spec"]["strategy"] == {"type": "Recreate"}
     pod = deployment["spec"]["template"]["spec"]
-    (volume,) = pod["volumes"]
+    (volume,) = [each for each in pod["volumes"] if "emptyDir" not in each]
     (claim,) = manifests("PersistentVolumeClaim")
     assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
-    assert volume["name"] == pod["containers"][0]["volumeMounts"][0]["name"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert mounts[STATE] == volume["name"]
 
 
 def test_processes_have_time_to_drain(programs: dict[str, Program], tmp_path: Path) -> None:
@@ -293,6 +296,34 @@ def test_image_is_built_from_the_checkout_and_not_run_by_root() -> None:
     for service in compose_file()["services"].values():
         assert (EXAMPLE / service["build"]["context"]).resolve() == ROOT
         assert ROOT / service["build"]["dockerfile"] == EXAMPLE / "Dockerfile"
+
+
+def test_programs_can_write_to_their_volume_and_to_tmp_only() -> None:
+    for deployment in manifests("Deployment"):
+        pod = deployment["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
+        assert {"name": "tmp", "emptyDir": {}} in pod["volumes"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+    for service in compose_file()["services"].values():
+        assert service["read_only"] is True and service["tmpfs"] == ["/tmp"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_image_has_no_tools_of_the_build() -> None:
+    lines = instructions()
+    (last,) = [at for at, (name, _) in enumerate(lines) if name == "FROM"][1:]
+    final = lines[last:]
+    installed = [rest for name, rest in final if name == "RUN" and re.search(r"apt|pip|gcc", rest)]
+    copied = [rest.split()[1] for name, rest in final if name == "COPY" and "--from" in rest]
+    assert installed == [] and copied == ["/opt/venv"]
 
 
 def test_command_of_the_env_example_makes_a_good_token(tmp_path: Path) -> None:
