@@ -1,4 +1,4 @@
-"""The systemd units: their command lines are real ones, and systemd itself is asked if it is here."""
+"""The systemd units: their command lines are real ones, and systemd judges them if it is there."""
 
 from __future__ import annotations
 
