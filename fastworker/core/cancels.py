@@ -12,8 +12,9 @@ from fastworker.core import families
 from fastworker.core.commands import AcknowledgeOutcomes, SettleCancel, WithdrawJobs
 from fastworker.core.endings import end_job
 from fastworker.core.facts import CancelRequest, Unwindings, Withdrawals
-from fastworker.core.memory import Draft, PendingCancel
+from fastworker.core.memory import Draft
 from fastworker.core.outcomes import holds
+from fastworker.core.pending import PendingCancel
 from fastworker.core.questions import Known
 from fastworker.core.records import JobRow, Now, TaskStatus
 from fastworker.core.sight import is_hidden

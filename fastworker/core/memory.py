@@ -7,16 +7,15 @@ handled again: registrations, renewals, and the counting of credit, which `Draft
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
 
 from fastworker.core.admissions import Admissions, Bucket
 from fastworker.core.backlogs import BacklogDraft, Backlogs
 from fastworker.core.commands import CancelChildren, Command, SettleCancel
 from fastworker.core.early_cancels import EarlyCancels
-from fastworker.core.facts import CancelRequest
 from fastworker.core.ids import id_text
 from fastworker.core.lanes import Lane, LaneDraft, LaneIndex
+from fastworker.core.pending import PendingCancel
 from fastworker.core.questions import Snapshot
 from fastworker.core.recent import RecentResults
 from fastworker.core.records import (
@@ -48,16 +47,6 @@ takes of the disk where arguments are large: of the largest ones 8,192 may wait.
 
 WINDOW_PAYLOAD_BYTES: Final = 64 * 1024 * 1024
 """Arguments held in memory with waiting jobs; beyond it they are read at hand-out."""
-
-
-@dataclass(slots=True)
-class PendingCancel:
-    """A cancel of a leased job, until that has ended: it is never started again."""
-
-    reason: str
-    grace: float | None
-    """Seconds that its code has to unwind; None: as the job's options say, or its task."""
-    waiting: list[tuple[CancelRequest, int]] = field(default_factory=list)
 
 
 class Memory:

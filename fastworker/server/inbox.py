@@ -2,11 +2,13 @@
 
 Control facts (outcomes, cancels, registrations) are taken first, then submissions, most urgent
 first, in bounded batches. A full submission channel refuses at once, so a flood of LOW delays
-neither CRITICAL jobs nor outcomes; a full control channel stops reading the one peer.
+neither CRITICAL jobs nor outcomes; a full control channel stops reading the one peer. Within one
+priority tenants take turns, submission by submission, so that a flood of one delays no other.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict, deque
 from typing import Final
 
 import trio
@@ -34,25 +36,73 @@ RETRY_AFTER_SECONDS: Final = 0.5
 """What a refused client is told: the channels drain in well under that."""
 
 
-class _Depth:
-    """How much of one priority waits."""
+class _Waiting:
+    """Submissions of one tenant, at one priority."""
 
-    __slots__ = ("jobs", "size")
+    __slots__ = ("facts", "jobs", "size")
 
     def __init__(self) -> None:
+        self.facts: deque[Submission] = deque()
         self.jobs = 0
         self.size = 0
 
 
+class _Channel:
+    """Submissions of one priority: in order within a tenant, by turns between tenants."""
+
+    __slots__ = ("_tenants", "jobs", "size")
+
+    def __init__(self) -> None:
+        self._tenants: OrderedDict[str, _Waiting] = OrderedDict()
+        self.jobs = 0
+        self.size = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._tenants)
+
+    def has_room(self, tenant: str, jobs: int, size: int) -> bool:
+        """Whether so much more may wait: while all is full, still up to a tenant's equal part."""
+        if self.jobs + jobs <= WAITING_JOBS and self.size + size <= WAITING_BYTES:
+            return True
+        own = self._tenants.get(tenant)
+        own_jobs, own_size = (0, 0) if own is None else (own.jobs, own.size)
+        parts = len(self._tenants) + (own is None)
+        return (
+            own_jobs + jobs <= WAITING_JOBS // parts and own_size + size <= WAITING_BYTES // parts
+        )
+
+    def put(self, fact: Submission) -> None:
+        """Put one at the end of its tenant's line."""
+        waiting = self._tenants.get(fact.tenant)
+        if waiting is None:
+            waiting = self._tenants[fact.tenant] = _Waiting()
+        waiting.facts.append(fact)
+        self._count(waiting, len(fact.ids), fact.size())
+
+    def take(self) -> Submission:
+        """Take the first one of the tenant whose turn it is."""
+        tenant, waiting = next(iter(self._tenants.items()))
+        fact = waiting.facts.popleft()
+        self._count(waiting, -len(fact.ids), -fact.size())
+        if waiting.facts:
+            self._tenants.move_to_end(tenant)
+        else:
+            del self._tenants[tenant]
+        return fact
+
+    def _count(self, waiting: _Waiting, jobs: int, size: int) -> None:
+        waiting.jobs += jobs
+        waiting.size += size
+        self.jobs += jobs
+        self.size += size
+
+
 class Inbox:
-    """Five bounded memory channels with one reader."""
+    """Five bounded channels with one reader."""
 
     def __init__(self) -> None:
         self._put_control, self._control = trio.open_memory_channel[Fact](CONTROL_FACTS)
-        channels = [trio.open_memory_channel[Submission](WAITING_JOBS) for _ in TaskPriority]
-        self._put_submission = [send for send, _ in channels]
-        self._submissions = [receive for _, receive in channels]
-        self._depths = [_Depth() for _ in TaskPriority]
+        self._submissions = [_Channel() for _ in TaskPriority]
         self._something = trio.Event()
 
     async def put(self, fact: Fact) -> None:
@@ -69,17 +119,14 @@ class Inbox:
         Raises:
             Overloaded: too many jobs or bytes of this priority wait.
         """
-        depth = self._depths[priority]
-        size = fact.size()
-        if depth.jobs + len(fact.ids) > WAITING_JOBS or depth.size + size > WAITING_BYTES:
+        channel = self._submissions[priority]
+        if not channel.has_room(fact.tenant, len(fact.ids), fact.size()):
             raise Overloaded(
-                f"the control plane has {depth.jobs} {TaskPriority(priority).name} jobs "
+                f"the control plane has {channel.jobs} {TaskPriority(priority).name} jobs "
                 "waiting to be accepted; try again a little later",
                 retry_after=RETRY_AFTER_SECONDS,
             )
-        depth.jobs += len(fact.ids)
-        depth.size += size
-        self._put_submission[priority].send_nowait(fact)
+        channel.put(fact)
         self._something.set()
 
     async def receive_batch(self, *, until: float) -> list[Fact]:
@@ -108,19 +155,17 @@ class Inbox:
     def _take_submissions(self, batch: list[Fact]) -> None:
         jobs = 0
         for priority in sorted(TaskPriority, reverse=True):
-            depth = self._depths[priority]
-            while depth.jobs and jobs < BATCH_JOBS:
-                fact = self._submissions[priority].receive_nowait()
-                depth.jobs -= len(fact.ids)
-                depth.size -= fact.size()
+            channel = self._submissions[priority]
+            while channel and jobs < BATCH_JOBS:
+                fact = channel.take()
                 jobs += len(fact.ids)
                 batch.append(fact)
 
     def _has_more(self) -> bool:
         waiting = self._control.statistics().current_buffer_used
-        return waiting > 0 or any(depth.jobs for depth in self._depths)
+        return waiting > 0 or any(self._submissions)
 
     def statistics(self) -> dict[str, int]:
         """How much waits, by channel."""
-        depths = {TaskPriority(n).name.lower(): depth.jobs for n, depth in enumerate(self._depths)}
-        return {"control": self._control.statistics().current_buffer_used, **depths}
+        waiting = {p.name.lower(): self._submissions[p].jobs for p in TaskPriority}
+        return {"control": self._control.statistics().current_buffer_used, **waiting}

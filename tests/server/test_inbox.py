@@ -65,3 +65,36 @@ async def test_bytes_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     inbox.offer(_jobs(2), TaskPriority.LOW)
     with pytest.raises(Overloaded):
         inbox.offer(_jobs(1), TaskPriority.LOW)
+
+
+def of(tenant: str, count: int) -> Submission:
+    return submission([b"x" * 16] * count, tenant=tenant)
+
+
+@pytest.mark.trio
+async def test_tenants_take_turns_at_one_priority() -> None:
+    inbox = Inbox()
+    flood = [of("flood", BATCH_JOBS // 4) for _ in range(6)]
+    for fact in flood:
+        inbox.offer(fact, TaskPriority.NORMAL)
+    others = [of("other", 1), of("other", 1), of("third", 1)]
+    for fact in others:
+        inbox.offer(fact, TaskPriority.NORMAL)
+    first = await inbox.receive_batch(until=trio.current_time())
+    assert first == [flood[0], others[0], others[2], flood[1], others[1], *flood[2:4]]
+    assert await inbox.receive_batch(until=trio.current_time()) == flood[4:]
+    assert set(inbox.statistics().values()) == {0}
+
+
+@pytest.mark.trio
+async def test_a_flood_of_one_tenant_leaves_room_for_others() -> None:
+    inbox = Inbox()
+    for _ in range(WAITING_JOBS // 10_000):
+        inbox.offer(of("flood", 10_000), TaskPriority.NORMAL)
+    with pytest.raises(Overloaded):
+        inbox.offer(of("flood", 1), TaskPriority.NORMAL)
+    for _ in range(WAITING_JOBS // 10_000 // 2):
+        inbox.offer(of("other", 10_000), TaskPriority.NORMAL)
+    with pytest.raises(Overloaded):
+        inbox.offer(of("other", 1), TaskPriority.NORMAL)
+    inbox.offer(of("third", 1), TaskPriority.NORMAL)
