@@ -112,8 +112,8 @@ def read_tokens(path: Path) -> Tokens:
     """
     try:
         number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return ()
+    except (FileNotFoundError, NotADirectoryError):
+        return ()  # that a store is no folder is said by the store
     except OSError as error:
         raise _unreadable(path, error) from error
     try:
