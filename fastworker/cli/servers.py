@@ -59,9 +59,10 @@ def control_plane(resolved: Resolved) -> None:
 def subworker(resolved: Resolved) -> None:
     """Run a subworker, which runs the jobs."""
     _refuse_windows("a subworker")
+    from fastworker.cli.first_process import serve_as_first_process
     from fastworker.cli.starting import start_subworker
 
-    raise typer.Exit(start_subworker(resolved.settings))
+    raise typer.Exit(serve_as_first_process(lambda: start_subworker(resolved.settings)))
 
 
 @with_settings(*_LISTEN, *_RUNNER, *_SAFETY, *_LOGS)
@@ -88,9 +89,10 @@ def dev(
 
 
 def _start_control_plane(resolved: Resolved) -> int:
+    from fastworker.cli.first_process import serve_as_first_process
     from fastworker.cli.starting import start_control_plane
 
-    return start_control_plane(resolved.settings)
+    return serve_as_first_process(lambda: start_control_plane(resolved.settings))
 
 
 def _refuse_windows(what: str) -> None:
