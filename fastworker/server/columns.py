@@ -172,7 +172,7 @@ def assign_message(
         if number is None:
             number = numbers[alike] = len(specs)
             key = lane_key(job.lane)
-            known = options_to_map(options)
+            known = options_to_map(_for_worker(options))
             if key.tenant != DEFAULT_TENANT:
                 known["tenant"] = key.tenant
             specs.append([key.task, key.priority, pool, known])
@@ -210,3 +210,10 @@ def _aged(column: Sequence[float | None] | None, seconds: float) -> list[float |
     if column is None:
         return None
     return [None if left is None else max(0.0, left - seconds) for left in column]
+
+
+def _for_worker(options: JobOptions) -> JobOptions:
+    """Without what only the control plane carries out: where a callback goes and who signs it."""
+    if options.callback is None:
+        return options
+    return dataclasses.replace(options, callback=None, callback_data=None, callback_token=None)

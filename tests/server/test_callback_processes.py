@@ -82,7 +82,10 @@ def test_the_list_of_the_control_plane_that_delivers_is_what_counts(tmp_path: Pa
         pytest.skip("this machine has no address but the loopback")
     with Cluster(tmp_path) as cluster, web_application(host, cluster.token) as (url, believed):
         plane = cluster.control_plane("--callback-allow", host)
+        cluster.subworker("sw1")
         with BlockingClient(control_plane_address=cluster.address, token=cluster.token) as client:
+            client.delay_with_callback("add", url, 2, 3)
+            assert believed.get(timeout=PATIENCE_SECONDS).result == 5
             job = client.delay_with_callback("nobody.has.it", url, callback_data="order 7")
             plane.terminate()
             cluster.control_plane()

@@ -75,6 +75,13 @@ def test_deadlines_travel_as_seconds_left_and_share_their_spec() -> None:
     assert assign(leased(3)).remaining is None
 
 
+def test_where_a_callback_goes_is_not_told_to_workers() -> None:
+    """What is stored of it is not even an option on the wire."""
+    target = "https://web/hook 10.0.0.7 10.0.0.7"
+    options = JobOptions(callback=target, callback_data=b"data", callback_token="shop", grace=2.0)
+    assert assign(leased(1, options=options)).specs == [["add", 1, 0, {"grace": 2.0}]]
+
+
 def test_time_on_the_way_out_is_taken_from_what_is_left() -> None:
     message = assign(leased(1, options=JobOptions(deadline=5.0)), leased(2))
     age_assignment(message, 1.5)
