@@ -29,7 +29,7 @@ def check_key(key: object) -> str:
     """Return ``key`` if it may be an idempotency key.
 
     Raises:
-        InvalidOption: not text of 1 to `MAX_KEY_LENGTH` characters.
+        InvalidOption: not text of 1 to `MAX_KEY_LENGTH` characters, or with a NUL in it.
     """
     if not isinstance(key, str):
         raise InvalidOption(f"idempotency_key is text, not a {type(key).__name__}")
@@ -38,6 +38,8 @@ def check_key(key: object) -> str:
             f"idempotency_key has {len(key)} characters; give 1 to {MAX_KEY_LENGTH}, "
             "a hash of what is longer"
         )
+    if "\0" in key:
+        raise InvalidOption(f"idempotency_key {key!a:.80} has a NUL character; leave it out")
     return key
 
 

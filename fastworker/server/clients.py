@@ -30,6 +30,7 @@ from fastworker.server.dead_letters import change_dead_letters
 from fastworker.server.following import Follower
 from fastworker.server.identity import Identity
 from fastworker.server.manage import queue_pause
+from fastworker.server.open_requests import OpenRequests
 from fastworker.server.owners import owner_key
 from fastworker.server.permissions import refusal
 from fastworker.server.plane import Plane
@@ -84,6 +85,7 @@ class ClientPeer(Watcher):
         self._send = send
         self._reads = reads
         self._limit = trio.Semaphore(READS_AT_ONCE)
+        self._open = OpenRequests()
         self._identity = identity
         self._host = host
         self._dialled = dialled
@@ -94,7 +96,7 @@ class ClientPeer(Watcher):
         self._callbacks: dict[str, str | FastWorkerError] = {}
         self.client_id: bytes | None = None
         self._intake = Intake(
-            *(self, plane.inbox, send, self._complete),
+            *(self, plane.inbox, self.send, self._complete),
             tenant=identity.submits_as,
             wall=lambda: plane.clock().wall,
         )
@@ -107,6 +109,7 @@ class ClientPeer(Watcher):
 
     def send(self, message: Message) -> None:
         """Queue a message for this client; nothing happens once it has left."""
+        self._open.answered(message)
         if not self.closed:
             self._send(message)
 
@@ -131,6 +134,7 @@ class ClientPeer(Watcher):
             ProtocolError: it has no place here; the connection ends.
             Forbidden: its token does not allow this, and it is no request that could be answered.
         """
+        self._open.asked(message)
         refused = refusal(self._identity, message)
         if refused is not None:
             request = getattr(message, "request", None)

@@ -25,6 +25,16 @@ MAX_WAITING_PER_ADDRESS: Final = 512
 MAX_UNPROVED_BYTES: Final = 16 * 1024
 """What a peer may send behind its HTTP head before it has proved itself: a handshake has 1 KiB."""
 
+BEATS_A_SECOND: Final = 250.0
+"""About as many heartbeats of clients: a crowd of them is told to beat less often. Each costs a
+tenth of a millisecond, and with ten thousand every few seconds that would be all there is."""
+
+LONGEST_HEARTBEAT_SECONDS: Final = 30.0
+"""However large the crowd: who is silent for three of them is gone."""
+
+MAX_OPEN_REQUESTS: Final = 50_000
+"""Of one connection, without an answer: far more than a client has that waits for any of them."""
+
 RESERVED_DESCRIPTORS: Final = 512
 """Files that are no connections: store, listeners, newcomers, the local subworker's runners."""
 
@@ -37,8 +47,8 @@ EXHAUSTED_LOG_SECONDS: Final = 60.0
 PEER_LINE_SECONDS: Final = 1.0
 """Of one address, at most one line about a connection that ended badly in this time."""
 
-PEER_LINES_AT_ONCE: Final = 20
-PEER_LINES_A_SECOND: Final = 2.0
+PEER_LINES_AT_ONCE: Final = 100
+PEER_LINES_A_SECOND: Final = 5.0
 """Of all addresses together: an attack from many of them cannot flood the log, either."""
 
 PEERS_REMEMBERED: Final = 1_000

@@ -39,6 +39,7 @@ from fastworker.server.http_head import (
     send_response,
 )
 from fastworker.server.identity import Identity
+from fastworker.server.limits import BEATS_A_SECOND, LONGEST_HEARTBEAT_SECONDS
 from fastworker.server.plane import Plane
 from fastworker.server.served_frames import ServedFrames, accepting_head, check_unbroken
 from fastworker.server.subworkers import SubworkerPeer
@@ -48,7 +49,7 @@ from fastworker.transport.link import FrameStream, Link, LinkClosed
 from fastworker.transport.websocket import CLOSE_SECONDS
 from fastworker.version import __version__
 from fastworker.wire.addresses import Address
-from fastworker.wire.messages import SUBPROTOCOL, Message, Welcome
+from fastworker.wire.messages import SUBPROTOCOL, Beat, BeatAck, Message, Welcome
 
 M = TypeVar("M", bound=Message)
 Heard = Callable[[float], None]
@@ -198,11 +199,12 @@ class Listener:
         async with trio.open_nursery() as nursery:
             link.on_overflow = nursery.cancel_scope.cancel
             nursery.start_soon(_write, link)
+            heartbeat = self._heartbeat_seconds(role)
             connection = Connection(identity, caller.host)
             try:
                 with self._plane.connections.standing(connection), connection.scope:
-                    link.send(self._welcome())
-                    await self._serve_link(link, nursery, role, identity, caller)
+                    link.send(self._welcome(heartbeat))
+                    await self._serve_link(link, nursery, role, identity, caller, heartbeat)
                 if connection.ended_for is not None:
                     raise connection.ended_for
             except (PeerError, CallerError, Rejected) as error:
@@ -213,12 +215,20 @@ class Listener:
             finally:
                 nursery.cancel_scope.cancel()
 
-    def _welcome(self) -> Welcome:
+    def _heartbeat_seconds(self, role: str) -> float:
+        """How often a peer shows that it lives: a crowd of clients less often than a few."""
+        usual = self._plane.settings.heartbeat_seconds
+        if role == "subworker":
+            return usual
+        crowded = min(self._plane.gate.standing.total / BEATS_A_SECOND, LONGEST_HEARTBEAT_SECONDS)
+        return max(usual, crowded)
+
+    def _welcome(self, heartbeat: float) -> Welcome:
         settings = self._plane.settings
         return Welcome(
             control_plane=self._plane.identity,
             agent=f"fastworker/{__version__}",
-            heartbeat_seconds=settings.heartbeat_seconds,
+            heartbeat_seconds=heartbeat,
             lease_seconds=settings.lease_seconds,
             max_payload_bytes=MAX_PAYLOAD_BYTES,
             now=self._plane.clock().wall,
@@ -231,9 +241,11 @@ class Listener:
         role: str,
         identity: Identity,
         caller: Caller,
+        heartbeat: float,
     ) -> None:
+        patience = SILENT_HEARTBEATS * heartbeat
         if role == "subworker":
-            await self._serve_subworker(link, nursery, identity, caller.host)
+            await self._serve_subworker(link, nursery, identity, caller.host, patience)
             return
         peer = ClientPeer(
             self._plane,
@@ -244,40 +256,52 @@ class Listener:
             dialled=caller.dialled,
         )
         try:
-            await self._pump(link, peer.receive)
+            await _pump(link, peer.receive, patience)
         finally:
             peer.close()
 
     async def _serve_subworker(
-        self, link: Link, nursery: trio.Nursery, identity: Identity, host: str | None
+        self,
+        link: Link,
+        nursery: trio.Nursery,
+        identity: Identity,
+        host: str | None,
+        patience: float,
     ) -> None:
         peer = SubworkerPeer(self._plane, link, nursery, identity=identity, host=host)
         try:
-            await self._pump(link, peer.receive, peer.heard)
+            await _pump(link, peer.receive, patience, peer.heard)
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(HELLO_SECONDS):
                 await peer.close()
 
-    async def _pump(
-        self, link: Link, receive: Callable[[Message], Awaitable[None]], heard: Heard | None = None
-    ) -> None:
-        """Hand over the messages of a link until it closes or falls silent."""
-        patience = SILENT_HEARTBEATS * self._plane.settings.heartbeat_seconds
-        with trio.CancelScope() as silence:
-            while True:
-                silence.deadline = trio.current_time() + patience
-                try:
-                    messages = await link.receive()
-                except LinkClosed:
-                    return
-                # What it asks for may take as long as it takes.
-                silence.deadline = math.inf
-                if heard is not None:
-                    heard(trio.current_time())
-                for message in messages:
+
+async def _pump(
+    link: Link,
+    receive: Callable[[Message], Awaitable[None]],
+    patience: float,
+    heard: Heard | None = None,
+) -> None:
+    """Hand over the messages of a link until it closes or falls silent."""
+    with trio.CancelScope() as silence:
+        while True:
+            silence.deadline = trio.current_time() + patience
+            try:
+                messages = await link.receive()
+            except LinkClosed:
+                return
+            # What it asks for may take as long as it takes.
+            silence.deadline = math.inf
+            if heard is not None:
+                heard(trio.current_time())
+            for message in messages:
+                if isinstance(message, Beat):
+                    # Most of what a crowd of idle peers says: it takes nobody else's turn.
+                    link.send_now(BeatAck(message.number))
+                else:
                     await receive(message)
-        if silence.cancelled_caught:
-            raise PeerSilent(f"it was silent for {patience:g} s")
+    if silence.cancelled_caught:
+        raise PeerSilent(f"it was silent for {patience:g} s")
 
 
 async def _write(link: Link) -> None:

@@ -168,6 +168,15 @@ class Link:
         if not self.cork.holds(self):
             self._waiting.set()
 
+    def send_now(self, message: Message) -> None:
+        """`send`, and write what is queued at once as far as that takes no waiting."""
+        if self._closed:
+            return
+        self._outbox.append(message)
+        self._eager = True
+        if not self.cork.holds(self):
+            self.write_now()
+
     def write_now(self) -> None:
         """Write what is queued as far as that takes no waiting; the writer does the rest."""
         if self._eager and not self._sending and not self._closed:

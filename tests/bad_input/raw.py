@@ -112,7 +112,9 @@ def frame(data: bytes, *, opcode: int = BINARY, final: bool = True, mask: bool =
     return head + (b"\0\0\0\0" if mask else b"") + data
 
 
-async def exchange(address: Address, data: bytes, *, seconds: float = 2.0) -> bytes:
+async def exchange(
+    address: Address, data: bytes, *, seconds: float = 2.0, source: str | None = None
+) -> bytes:
     """Send bytes and return all that is answered until the connection ends.
 
     Raises:
@@ -120,7 +122,7 @@ async def exchange(address: Address, data: bytes, *, seconds: float = 2.0) -> by
     """
     answer = b""
     with trio.move_on_after(seconds) as scope:
-        async with await trio.open_tcp_stream(address.host, address.port) as stream:
+        async with await dialled(address, source) as stream:
             with suppress(trio.BrokenResourceError):
                 await stream.send_all(data)
             with suppress(trio.BrokenResourceError):
@@ -216,17 +218,17 @@ class RawPeer:
         return True
 
 
+async def dialled(address: Address, source: str | None = None) -> trio.SocketStream:
+    """A connection from ``source``: all of 127.0.0.0/8 is this machine."""
+    return await trio.open_tcp_stream(address.host, address.port, local_address=source)
+
+
 @asynccontextmanager
 async def open_raw(
     address: Address, *extra: str, source: str | None = None
 ) -> AsyncIterator[RawPeer]:
-    """A WebSocket on which nothing has been said yet; ``extra`` headers are sent.
-
-    Args:
-        source: the address to come from; all of 127.0.0.0/8 is this machine.
-    """
-    stream = await trio.open_tcp_stream(address.host, address.port, local_address=source)
-    async with stream:
+    """A WebSocket on which nothing has been said yet; ``extra`` headers are sent."""
+    async with await dialled(address, source) as stream:
         await stream.send_all(upgrade(address, "Sec-WebSocket-Protocol: fastworker.v1", *extra))
         data = b""
         while b"\r\n\r\n" not in data:
@@ -238,10 +240,10 @@ async def open_raw(
 
 @asynccontextmanager
 async def open_peer(
-    address: Address, role: str = "client", *, token: str = TOKEN
+    address: Address, role: str = "client", *, token: str = TOKEN, source: str | None = None
 ) -> AsyncIterator[RawPeer]:
     """A peer that has proved itself, and may now send what it likes."""
-    async with open_raw(address) as peer:
+    async with open_raw(address, source=source) as peer:
         handshake = DialerHandshake(role, token, os.urandom, "raw")
         await peer.send_messages(handshake.hello())
         (challenge,) = await _messages(peer)

@@ -218,12 +218,22 @@ async def test_request_number_that_is_none_is_named(plane: Plane, request_number
 
 
 @pytest.mark.trio
-async def test_request_number_used_twice_is_answered_twice(plane: Plane) -> None:
+async def test_d25_number_of_an_open_request_closes_with_4400_and_of_an_answered_one_is_free(
+    plane: Plane,
+) -> None:
+    submit = m.Submit(5, [["add", "default", 1, {}]], some_id(), [seal_call((), {}, task="")])
+    again = m.Submit(5, [["add", "default", 1, {}]], some_id(), [seal_call((), {}, task="")])
     async with open_peer(address_of(plane)) as peer:
-        await peer.send_messages(m.Fetch(5, b"x" * 16))
-        await peer.send_messages(m.Fetch(5, b"x" * 16))
-        answers = [await answer_to(peer), await answer_to(peer)]
-    assert answers == [m.Fetched(5, []), m.Fetched(5, [])]
+        for _ in range(2):
+            await peer.send_messages(m.Fetch(5, b"x" * 16))
+            assert await answer_to(peer) == m.Fetched(5, [])
+        await peer.send_messages(submit, again)
+        problem, closed = await peer.receive_end()
+    assert closed == Closed(4400, "protocol_error")
+    assert problem is not None and problem.message == (
+        "message Submit, field request: expected a number that no open request has, got 5 again"
+    )
+    assert await jobs_known(plane) <= 1
 
 
 @pytest.mark.trio
