@@ -1,7 +1,7 @@
 """``fastworker token``: create, list and revoke. None of them needs a control plane.
 
 They work on the file of issued tokens, so they run where it is; a running control plane sees what
-has changed within two seconds.
+has changed within a second.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def create(
     if made.text is None:
         say(f"the client certificate named {certificate!a} opens the control plane now")
     else:
-        say("a running control plane knows it within two seconds; it is shown only once:")
+        say("a running control plane knows it within a second; it is shown only once:")
         show(made.text)
 
 

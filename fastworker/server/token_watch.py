@@ -16,7 +16,7 @@ from fastworker.server.token_file import Stamp, Tokens, read_tokens, stamp_of
 
 logger = logging.getLogger("fastworker.server")
 
-LOOK_EVERY_SECONDS: Final = 1.0
+LOOK_EVERY_SECONDS: Final = 0.5
 """How long a revoked or expired token may still hold a connection, and a new one open none. The
 file may be on any file system, and not every one tells of its changes."""
 
