@@ -15,6 +15,7 @@ from fastworker.cli.output import json_text, say, show, show_fields, show_json, 
 from fastworker.config import Resolved
 from fastworker.core.ids import id_bytes
 from fastworker.core.names import check_name
+from fastworker.core.records import DEFAULT_TENANT
 from fastworker.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -69,7 +70,9 @@ def list_dead(
     elif not found:
         say("no dead letters")
     else:
-        show_table(_COLUMNS, [_row(letter) for letter in found])
+        several = any(letter.tenant != DEFAULT_TENANT for letter in found)
+        columns = ("tenant", *_COLUMNS) if several else _COLUMNS
+        show_table(columns, [_row(letter, columns) for letter in found])
 
 
 @with_settings(*CONNECTION)
@@ -208,11 +211,11 @@ def check_choice(
         )
 
 
-def _row(letter: DeadLetter) -> list[object]:
+def _row(letter: DeadLetter, columns: Sequence[str]) -> list[object]:
     values = {one.name: getattr(letter, one.name) for one in dataclasses.fields(letter)}
     values["error"] = letter.reason or letter.error
     values["ended_at"] = f"{letter.ended_at:%Y-%m-%d %H:%M:%SZ}"
-    return [values[name] for name in _COLUMNS]
+    return [values[name] for name in columns]
 
 
 def _fields(letter: DeadLetterDetails) -> dict[str, object]:
@@ -220,6 +223,7 @@ def _fields(letter: DeadLetterDetails) -> dict[str, object]:
     return {
         "task_id": letter.task_id,
         "task": letter.task,
+        **({"tenant": letter.tenant} if letter.tenant != DEFAULT_TENANT else {}),
         "queue": letter.queue,
         "priority": letter.priority.name.lower(),
         "status": letter.status.value,

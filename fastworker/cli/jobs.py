@@ -272,7 +272,8 @@ def summary(report: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _queue(one: Mapping[str, Any]) -> str:
-    return f"{one['queue']} {one['queued']}" + (" (paused)" if one.get("paused") else "")
+    whose = f" of {one['tenant']}" if "tenant" in one else ""
+    return f"{one['queue']} {one['queued']}{whose}" + (" (paused)" if one.get("paused") else "")
 
 
 def _tenant(one: Mapping[str, Any]) -> str:

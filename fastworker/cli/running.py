@@ -14,6 +14,7 @@ from fastworker.cli.jobs import JobId
 from fastworker.cli.output import say, show, show_json
 from fastworker.config import Resolved
 from fastworker.core.ids import id_bytes
+from fastworker.core.records import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from fastworker.client.running import RunningJob, WorkerJobs
@@ -94,6 +95,8 @@ def _line(job: RunningJob, now: datetime) -> str:
     words = [f"{job.task} {job.task_id}  {job.kind}"]
     if job.started_at is not None:
         words.append(f"for {_length((now - job.started_at).total_seconds())}")
+    if job.tenant != DEFAULT_TENANT:
+        words.append(f"of {job.tenant}")
     if job.attempt > 1:
         words.append(f"attempt {job.attempt}")
     if job.waits:

@@ -149,20 +149,20 @@ def set_tenancy(tenancy: Tenancy | None) -> None:
     _ambient.tenancy = tenancy
 
 
-def calling_tenant() -> str:
-    """Whose job's code is calling now."""
+def calling_tenant() -> str | None:
+    """Whose job's code is calling now; None: no job's."""
     tenancy = _ambient.tenancy
-    return DEFAULT_TENANT if tenancy is None else tenancy.tenant() or DEFAULT_TENANT
+    return None if tenancy is None else tenancy.tenant()
 
 
-def lease_to_show(tenant: str) -> Lease | None:
+def lease_to_show(tenant: str | None) -> Lease | None:
     """What proves that a client here may see this tenant's jobs. The default tenant's are what
     everybody here sees who shows none.
 
     Raises:
         ConnectionError: no job of that tenant runs here now.
     """
-    if _ambient.tenancy is None or tenant == DEFAULT_TENANT:
+    if _ambient.tenancy is None or tenant in (None, DEFAULT_TENANT):
         return None
     lease = _ambient.tenancy.lease_of(tenant)
     if lease is None:

@@ -30,7 +30,6 @@ from fastworker.client.event_loop import running_loop
 from fastworker.client.results import Countdown, Watched, Watches
 from fastworker.core.ids import ID_BYTES, id_text
 from fastworker.core.lengths import optional_seconds, seconds_of
-from fastworker.core.records import DEFAULT_TENANT
 from fastworker.errors import (
     ClientNotReady,
     ControlPlaneUnavailable,
@@ -112,7 +111,8 @@ class ClientBase:
         self._client_id = os.urandom(ID_BYTES)
         self._pid = os.getpid()
         self._announced = False
-        self._tenant = DEFAULT_TENANT
+        self._tenant: str | None = None
+        """Of the job that started it."""
         self._last_token = token or ""
 
     # --- starting and stopping -------------------------------------------------------------
@@ -303,6 +303,10 @@ class ClientBase:
             raise ClientNotReady(
                 "this client was started in another event loop or thread; use one client for "
                 "each loop, or a BlockingClient in threads"
+            )
+        if self._tenant is not None and calling_tenant() not in (None, self._tenant):
+            raise ClientNotReady(
+                "this client was started by a job of another tenant; start one in each job"
             )
         return connection
 

@@ -27,6 +27,7 @@ from typing import Any, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from fastworker.client.ambient import calling_tenant
 from fastworker.client.blocking_dead import BlockingManagement
 from fastworker.client.blocking_handles import BlockingHandle as BlockingHandle
 from fastworker.client.blocking_handles import BlockingOptions as BlockingOptions
@@ -69,7 +70,8 @@ class BlockingClient(BlockingManagement):
         self._pid = 0
         self._portal: BlockingPortal | None = None
         self._portal_manager: AbstractContextManager[BlockingPortal] | None = None
-        self._client: Client | None = None
+        self._clients: dict[str | None, Client] = {}
+        """By the tenant of the job that calls, in a runner; else there is one."""
 
     def start(self) -> None:
         """Start now instead of at the first call; a second call does nothing."""
@@ -78,15 +80,17 @@ class BlockingClient(BlockingManagement):
     def stop(self) -> None:
         """Disconnect and end the thread; a second call does nothing, a later use starts again."""
         with self._lock:
-            manager, client, portal = self._portal_manager, self._client, self._portal
-            self._portal_manager = self._client = self._portal = None
+            manager, clients, portal = self._portal_manager, self._clients, self._portal
+            self._portal_manager = self._portal = None
+            self._clients = {}
             ours = self._pid == os.getpid()
-        if manager is None or client is None or portal is None or not ours:
+        if manager is None or portal is None or not ours:
             return
         atexit.unregister(self.stop)
 
         async def stop() -> None:
-            await client.stop()
+            for client in clients.values():
+                await client.stop()
 
         portal.call(stop)
         manager.__exit__(None, None, None)
@@ -111,21 +115,29 @@ class BlockingClient(BlockingManagement):
         with self._lock:
             if self._pid != os.getpid() and self._portal_manager is not None:
                 _parents_portals.append(self._portal_manager)
-                self._portal = self._portal_manager = self._client = None
-            if self._portal is not None and self._client is not None:
-                return self._portal, self._client
+                self._portal = self._portal_manager = None
+                self._clients = {}
+            tenant = calling_tenant()
+            if self._portal is not None:
+                if tenant not in self._clients:
+                    self._clients[tenant] = self._start_client(self._portal)
+                return self._portal, self._clients[tenant]
             self._pid = os.getpid()
-            client = Client(**self._arguments)
             manager = start_blocking_portal("asyncio", name="fastworker client")
             portal = manager.__enter__()
             try:
-                portal.call(partial(client._start_nowait, announce=False))
+                client = self._clients[tenant] = self._start_client(portal)
             except BaseException:
                 manager.__exit__(None, None, None)
                 raise
-            self._portal, self._portal_manager, self._client = portal, manager, client
+            self._portal, self._portal_manager = portal, manager
             atexit.register(self.stop)
             return portal, client
+
+    def _start_client(self, portal: BlockingPortal) -> Client:
+        client = Client(**self._arguments)
+        portal.call(partial(client._start_nowait, announce=False))
+        return client
 
     def _run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         portal, _ = self._ready()
@@ -150,7 +162,7 @@ class BlockingClient(BlockingManagement):
 
     def _refusal(self) -> FastWorkerError | None:
         """Why no control plane lets it in, if that is so."""
-        client = self._client
+        client = self._clients.get(calling_tenant())
         connection = None if client is None else client._connection
         return None if connection is None else connection.refusal
 

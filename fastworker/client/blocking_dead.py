@@ -92,10 +92,10 @@ class BlockingManagement:
         """See `Client.tree`."""
         return self._run(partial(self._inner.tree, stacks=stacks))
 
-    def pause(self, queue: str) -> None:
+    def pause(self, queue: str, *, tenant: str | None = None) -> None:
         """See `Client.pause`."""
-        self._run(partial(self._inner.pause, queue))
+        self._run(partial(self._inner.pause, queue, tenant=tenant))
 
-    def resume(self, queue: str) -> None:
+    def resume(self, queue: str, *, tenant: str | None = None) -> None:
         """See `Client.resume`."""
-        self._run(partial(self._inner.resume, queue))
+        self._run(partial(self._inner.resume, queue, tenant=tenant))

@@ -77,6 +77,7 @@ class DeadLetter:
         submitted_at: when it was accepted.
         ended_at: when it ended.
         replay_of: the dead letter that it repeated itself, if any.
+        tenant: whose job it was.
         cursor: gives the page that follows: ``before=letters[-1].cursor``.
     """
 
@@ -92,6 +93,7 @@ class DeadLetter:
     submitted_at: datetime
     ended_at: datetime
     replay_of: str | None
+    tenant: str
     cursor: int
 
 
@@ -338,6 +340,7 @@ def _columns(row: Mapping[str, Any]) -> dict[str, Any]:
         "submitted_at": datetime.fromtimestamp(view.submitted_at, UTC),
         "ended_at": datetime.fromtimestamp(ended_at, UTC),
         "replay_of": _text(view.replay_of),
+        "tenant": view.tenant,
         "cursor": key,
     }
 

@@ -12,7 +12,6 @@ import anyio
 
 from fastworker.client.ambient import Lease, Transport, TransportOpener, lease_to_show
 from fastworker.client.transport import open_websocket
-from fastworker.core.records import DEFAULT_TENANT
 from fastworker.errors import (
     AuthenticationFailed,
     ControlPlaneUnavailable,
@@ -66,7 +65,7 @@ class Dialler:
         *,
         tls: Callable[[], ssl.SSLContext] | None = None,
         opener: TransportOpener | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
         open_transport: TransportOpener | None = None,
     ) -> None:
         self._addresses = addresses

@@ -11,7 +11,7 @@ from fastworker.client.base import ClientBase
 from fastworker.client.moments import moment
 from fastworker.client.tenants import TenantState, tenant_state
 from fastworker.core.names import check_name
-from fastworker.core.records import TaskPriority
+from fastworker.core.records import DEFAULT_TENANT, TaskPriority
 from fastworker.errors import ProtocolError
 from fastworker.wire.messages import Manage
 
@@ -27,6 +27,7 @@ class QueueState:
         paused: whether it hands out nothing.
         oldest_at: when the first in line was submitted; None if nothing waits, or it is not
             known without asking the store.
+        tenant: whose jobs; a token of one tenant sees its own.
     """
 
     queue: str
@@ -34,13 +35,14 @@ class QueueState:
     by_priority: dict[TaskPriority, int]
     paused: bool
     oldest_at: datetime | None
+    tenant: str = DEFAULT_TENANT
 
 
 class QueueCalls(ClientBase):
     """The part of `Client` that is about queues and tenants."""
 
     async def queues(self) -> list[QueueState]:
-        """The queues, by name.
+        """The queues, by name, with the jobs of each tenant that the client's token sees.
 
         Raises:
             ControlPlaneUnavailable: nobody answered within ``submit_timeout``.
@@ -62,28 +64,36 @@ class QueueCalls(ClientBase):
             raise ProtocolError("the report has no list of tenants")
         return [tenant_state(row) for row in rows]
 
-    async def pause(self, queue: str) -> None:
+    async def pause(self, queue: str, *, tenant: str | None = None) -> None:
         """Let a queue hand out nothing; it goes on accepting, and jobs handed out go on.
 
         Stored: it outlasts restarts. A second call does nothing.
 
+        Args:
+            tenant: nothing of this tenant's only; None: of nobody's.
+
         Raises:
             InvalidName: no queue can be called that.
             ControlPlaneUnavailable: nobody answered within ``submit_timeout``.
         """
-        await self._set_pause("pause", queue)
+        await self._set_pause("pause", queue, tenant)
 
-    async def resume(self, queue: str) -> None:
+    async def resume(self, queue: str, *, tenant: str | None = None) -> None:
         """Let a paused queue hand out again; one that is not paused stays as it is.
 
+        Args:
+            tenant: end what was paused for this tenant only; None: all that was paused.
+
         Raises:
             InvalidName: no queue can be called that.
             ControlPlaneUnavailable: nobody answered within ``submit_timeout``.
         """
-        await self._set_pause("resume", queue)
+        await self._set_pause("resume", queue, tenant)
 
-    async def _set_pause(self, what: str, queue: str) -> None:
+    async def _set_pause(self, what: str, queue: str, tenant: str | None) -> None:
         options = {"queue": check_name("queue", queue)}
+        if tenant is not None:
+            options["tenant"] = check_name("tenant", tenant)
         await self._ask_report(lambda number: Manage(number, what, options))
 
 
@@ -95,6 +105,7 @@ def _state(row: Mapping[str, Any]) -> QueueState:
             by_priority=dict(zip(TaskPriority, map(int, row["priorities"]), strict=True)),
             paused=row.get("paused") is True,
             oldest_at=moment(row.get("oldest_at")),
+            tenant=str(row.get("tenant", DEFAULT_TENANT)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ProtocolError(f"the report of a queue cannot be read: {error!r}") from error

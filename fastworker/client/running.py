@@ -10,7 +10,7 @@ from typing import Any, Final
 from fastworker.client.base import ClientBase
 from fastworker.client.moments import moment
 from fastworker.core.ids import id_bytes, id_text
-from fastworker.core.records import TaskPriority
+from fastworker.core.records import DEFAULT_TENANT, TaskPriority
 from fastworker.errors import ProtocolError
 
 KINDS: Final = ("asyncio", "trio", "thread", "process", "unknown")
@@ -38,6 +38,7 @@ class RunningJob:
         waits: results of other jobs that it waits for.
         stack: where it is, as tracebacks show it, or a sentence why that is not known; "" if it
             was not asked for.
+        tenant: whose job it is.
     """
 
     task_id: str
@@ -54,6 +55,7 @@ class RunningJob:
     watchers: int
     waits: int
     stack: str
+    tenant: str = DEFAULT_TENANT
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ def _running(row: Mapping[str, Any]) -> RunningJob:
             watchers=int(row["watchers"]),
             waits=int(row["waits"]),
             stack=str(row["stack"]),
+            tenant=str(row.get("tenant", DEFAULT_TENANT)),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
         raise ProtocolError(f"the report of a running job cannot be read: {error!r}") from error

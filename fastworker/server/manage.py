@@ -36,7 +36,7 @@ def queue_pause(peer: Watcher, message: Manage) -> QueuePause:
 
     Raises:
         InvalidOption: it names no queue, or a tenant whose jobs the peer does not see.
-        InvalidName: the queue's name cannot be one.
+        InvalidName: the queue's name, or the tenant's, cannot be one.
     """
     options = message.options or {}
     queue, tenant = options.get("queue"), named_tenant(options, peer.sees)
@@ -45,4 +45,5 @@ def queue_pause(peer: Watcher, message: Manage) -> QueuePause:
     name = check_name("queue", queue)
     paused = message.what == "pause"
     origin = PauseOrigin(peer, message.request, name, paused=paused)
-    return QueuePause(origin, name, paused, tenant or ALL_TENANTS)
+    whose = ALL_TENANTS if tenant is None else check_name("tenant", tenant)
+    return QueuePause(origin, name, paused, whose)

@@ -40,6 +40,8 @@ REPORTS: dict[str, list[dict[str, Any]]] = {
     "attempts": [{"id": ...}],
     "stack": [{"id": ...}],
     "tree": [{}, {"stacks": True}],
+    "tenants": [{}],
+    "callbacks": [{}, {"tenant": "acme"}],
     "status": [{}],
 }
 """By name, what is asked; ``...`` stands for the job."""
