@@ -90,10 +90,14 @@ class Contexts:
         self.files = files
         self._make = make
         self._seen = self._look()
-        self._context = make(files)
+        # Without files nothing can be wrong with it; to read what the system trusts takes long, and
+        # few ever dial with TLS.
+        self._context = None if files == CertificateFiles() else make(files)
 
     def current(self) -> ssl.SSLContext:
         """The context of the files as they are; while they do not fit together, the last one."""
+        if self._context is None:
+            self._context = self._make(self.files)
         seen = self._look()
         if seen != self._seen:
             self._seen = seen

@@ -47,6 +47,9 @@ TOKEN: Final = "fuzz." + "t" * 40
 WALL: Final = 1_763_812_800.0
 MAX_STEPS: Final = 24
 MAX_FRAME: Final = 4096
+CLOCK_STEPS_A_SECOND: Final = 16
+"""At most a quarter of an hour for one step: all time-outs of peers are shorter."""
+
 CANARY_SECONDS: Final = 300.0
 """Of virtual time: whoever is not answered by then never is."""
 
@@ -174,7 +177,7 @@ class _Stage:
     async def take(self, step: Step) -> None:
         """One step."""
         if step.who == CLOCK:
-            await trio.sleep(sum(step.frame[:64]) / 4)
+            await trio.sleep(sum(step.frame[:64]) / CLOCK_STEPS_A_SECOND)
         elif step.who == LEAVE:
             for peer in self._peers.values():
                 await peer.aclose()
