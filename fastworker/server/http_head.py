@@ -24,11 +24,15 @@ WEBSOCKET_VERSION: Final = "13"
 """The only one there is (RFC 6455)."""
 
 
+_TLS_HANDSHAKE: Final = b"\x16"
+_SPOKE_TLS: Final = "it began TLS, which this port does only with --tls-cert and --tls-key"
+
+
 class BadHead(Exception):
     """A request that is answered with an HTTP status and closed."""
 
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(f"{status} {reason}")
+    def __init__(self, status: int, reason: str, why: str = "") -> None:
+        super().__init__(f"{status} {reason}: {why}" if why else f"{status} {reason}")
         self.status = status
         self.reason = reason
 
@@ -70,7 +74,8 @@ async def read_head(stream: trio.abc.Stream) -> Head | None:
                 raise BadHead(400, "Bad Request")
             data += chunk
             if not _may_be_http(data):
-                raise BadHead(400, "Bad Request")
+                why = _SPOKE_TLS if data[:1] == _TLS_HANDSHAKE else ""
+                raise BadHead(400, "Bad Request", why)
             if len(data) > MAX_HEAD_BYTES:
                 raise BadHead(431, "Request Header Fields Too Large")
     if scope.cancelled_caught:

@@ -184,6 +184,16 @@ async def test_many_failures_are_one_line_in_the_log(
     assert "without TLS" in line.getMessage()
 
 
+async def test_d01_a_tls_hello_to_a_plain_port_is_logged_as_that(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running_plane() as plane:
+        answer = await pour(address_of(plane), client_hello(authority.trusting()))
+    assert status_of(answer) == 400
+    (line,) = [record for record in caplog.records if "ended" in record.getMessage()]
+    assert "it began TLS" in line.getMessage() and "--tls-cert" in line.getMessage()
+
+
 def _place(plane: Plane) -> tuple[str, int]:
     address = address_of(plane)
     return address.host, address.port
