@@ -70,9 +70,9 @@ class Cluster:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    def start_subworker(self) -> None:
+    def start_subworker(self, *flags: str) -> None:
         """Start a subworker with one runner and wait until it is connected."""
-        pid = self._start("subworker", until="connected to")
+        pid = self._start("subworker", *flags, until="connected to")
         self.pids["subworker"] = [pid]
         self.pids["runner"] = _children(pid)
 
@@ -85,20 +85,7 @@ class Cluster:
         Raises:
             BenchmarkFailed: it did not end with metrics.
         """
-        command = [self._python, str(HERE / "load.py"), what, json.dumps(sizes)]
-        errors = self._log("client")
-        with (
-            errors.open("wb") as stderr,
-            subprocess.Popen(
-                [*command, json.dumps(self.pids)],
-                cwd=self._folder,
-                env=self.environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-            ) as client,
-        ):
+        with self.start_client("load.py", what, json.dumps(sizes), json.dumps(self.pids)) as client:
             try:
                 return self._follow(client)
             finally:
@@ -126,10 +113,48 @@ class Cluster:
         self._logs.append(path)
         return path
 
-    def _start(self, what: str, *, until: str) -> int:
+    def create_token(self, tenant: str) -> str:
+        """A token that submits for one tenant.
+
+        Raises:
+            BenchmarkFailed: it was not made.
+        """
+        command = (self._python, "-m", "fastworker", "token", "create")
+        made = subprocess.run(
+            [*command, "--role", "submit", "--tenant", tenant],
+            cwd=self._folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+        if made.returncode != 0:
+            raise BenchmarkFailed(f"no token for {tenant}:\n{made.stderr}")
+        return made.stdout.strip()
+
+    def start_client(
+        self, program: str, *arguments: str, token: str | None = None
+    ) -> subprocess.Popen[str]:
+        """A program of this folder, under the interpreter that is measured.
+
+        Args:
+            token: in place of the operator's.
+        """
+        own = {} if token is None else {"FASTWORKER_TOKEN": token}
+        with self._log(f"client-{len(self._logs)}").open("wb") as stderr:
+            return subprocess.Popen(
+                [self._python, str(HERE / program), *arguments],
+                cwd=self._folder,
+                env=self.environment | own,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+            )
+
+    def _start(self, what: str, *flags: str, until: str) -> int:
         log = self._log(what)
         process = subprocess.Popen(
-            [self._python, "-m", "fastworker", "run", what],
+            [self._python, "-m", "fastworker", "run", what, *flags],
             cwd=self._folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,

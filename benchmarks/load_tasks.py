@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from fastworker import task
@@ -18,3 +19,11 @@ def nap(seconds: float) -> float:
     """A job that waits; returns how long it was asked to."""
     time.sleep(seconds)
     return seconds
+
+
+@task
+async def hold(seconds: float) -> float:
+    """A job that takes a slot for a while; returns the time of day at which it began."""
+    began = time.time()
+    await asyncio.sleep(seconds)
+    return began
