@@ -214,7 +214,12 @@ class _Line:
             # Most turns: there is nothing to compare.
             self._heads += [(_ANYWHERE, number, lane) for number, lane in lanes.items()]
             return
+        if not rooms.is_anywhere():
+            return
+        looks_ahead = not rooms.has_many_kinds()
         for number, lane in lanes.items():
+            if looks_ahead and not rooms.has_room(lane.key):
+                continue
             view = draft.lane_drafts.get(number)
             front = lane.front if view is None else view.front
             if front is not None and not (pauses and draft.is_paused(lane.key)):
@@ -240,6 +245,9 @@ class _Line:
                     continue
             target = front.choices.choose(front.job)
             if target is None:
+                if not self._rooms.is_anywhere():
+                    heads.clear()
+                    break
                 heapq.heappop(heads)
                 continue
             front.view.pop(front.job)

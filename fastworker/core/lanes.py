@@ -63,28 +63,39 @@ class LaneIndex:
     A lane that has nothing may be among them until it is looked at.
     """
 
-    __slots__ = ("by_priority",)
+    __slots__ = ("by_priority", "kinds")
 
     def __init__(self) -> None:
         self.by_priority: dict[int, dict[str, dict[int, Lane]]] = {}
         """Of each tenant by number. Tenants in the order in which they began to wait."""
+        self.kinds: dict[int, dict[tuple[str, str], int]] = {}
+        """By priority: how many of the lanes are of a queue and a task."""
 
     def put(self, lane: Lane) -> None:
         """Add a lane; one that is there keeps its place."""
-        key = lane.key
-        tenants = self.by_priority.setdefault(key.priority, {})
-        tenants.setdefault(key.tenant, {})[lane.number] = lane
+        tenant, queue, priority, task = lane.key
+        tenants = self.by_priority.setdefault(priority, {})
+        lanes = tenants.setdefault(tenant, {})
+        if lane.number not in lanes:
+            lanes[lane.number] = lane
+            kinds = self.kinds.setdefault(priority, {})
+            kinds[queue, task] = kinds.get((queue, task), 0) + 1
 
     def remove(self, lane: Lane) -> None:
         """Take a lane out, if it is there."""
-        priority, tenant = lane.key.priority, lane.key.tenant
+        tenant, queue, priority, task = lane.key
         tenants = self.by_priority.get(priority)
         lanes = None if tenants is None else tenants.get(tenant)
-        if tenants is None or lanes is None or lanes.pop(lane.number, None) is None or lanes:
+        if tenants is None or lanes is None or lanes.pop(lane.number, None) is None:
             return
-        del tenants[tenant]
+        kinds = self.kinds[priority]
+        kinds[queue, task] -= 1
+        if not kinds[queue, task]:
+            del kinds[queue, task]
+        if not lanes:
+            del tenants[tenant]
         if not tenants:
-            del self.by_priority[priority]
+            del self.by_priority[priority], self.kinds[priority]
 
     def at(self, priority: int) -> dict[str, dict[int, Lane]]:
         """Those of one priority."""

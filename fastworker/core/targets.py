@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
 from fastworker.core.memory import Memory
-from fastworker.core.records import JobRow, LaneKey
+from fastworker.core.records import ALL_QUEUES, JobRow, LaneKey
 from fastworker.core.sessions import Session
 
 SUSPECTS_AHEAD: Final = 100
 """Suspects that a subworker holds; it runs one at a time, but one that waits for another lets it
 pass. With one at a time handed out, a suspect that waits for a suspect would wait for ever."""
+
+
+MANY_KINDS: Final = 64
+"""Of pairs of queue and task that wait: beyond it only tasks are compared with subworkers."""
 
 
 def capable_sessions(memory: Memory, key: LaneKey) -> list[Session]:
@@ -57,13 +62,14 @@ class Rooms:
             sent ahead wait for a slot there.
     """
 
-    __slots__ = ("_choices", "_has_owners", "_memory", "_targets", "priority", "reserved")
+    __slots__ = ("_choices", "_has_owners", "_memory", "_open", "_targets", "priority", "reserved")
 
     def __init__(self, memory: Memory, priority: int, reserved: set[tuple[bytes, int]]) -> None:
         self._memory = memory
         self.priority = priority
         self.reserved = reserved
         self._targets: dict[tuple[bytes, int], Target] = {}
+        self._open: list[Target] | None = None
         self._choices: dict[tuple[str, str, str], Choices | None] = {}
         self._has_owners = False
         for session in memory.sessions.values():
@@ -71,14 +77,32 @@ class Rooms:
                 self._has_owners = True
 
     def is_anywhere(self) -> bool:
-        """Whether any subworker may be sent anything."""
-        return any(
-            self.target(session, pool).room > 0
+        """Whether any subworker may be sent anything of what waits: if not, nobody need look."""
+        if self._open is None:
+            self._open = self._candidates()
+        while self._open and self._open[-1].room <= 0:
+            self._open.pop()
+        return bool(self._open)
+
+    def has_many_kinds(self) -> bool:
+        """Whether what waits is of so many queues and tasks that they are not looked at ahead."""
+        return len(self._memory.waiting.kinds.get(self.priority, ())) > MANY_KINDS
+
+    def _candidates(self) -> list[Target]:
+        """Every pool that something that waits could go to."""
+        kinds: Collection[tuple[str, str]] = self._memory.waiting.kinds.get(self.priority, {})
+        if self.has_many_kinds():
+            # Comparing queues, too, would cost more than it saves.
+            kinds = {(ALL_QUEUES, task) for _, task in kinds}
+        found = {
+            (session.incarnation, pool): self.target(session, pool)
             for session in self._memory.sessions.values()
             if session.is_reachable
-            for pool, slots in enumerate(session.pools)
-            if slots > 0
-        )
+            for queue, task in kinds
+            if (pool := session.tasks.get(task)) is not None
+            and (queue == ALL_QUEUES or queue in session.queues or ALL_QUEUES in session.queues)
+        }
+        return [target for target in found.values() if target.room > 0]
 
     def target(self, session: Session, pool: int) -> Target:
         """A pool of a subworker."""
@@ -89,6 +113,11 @@ class Rooms:
             target = Target(session, pool, max(1, session.pools[pool]), room)
             self._targets[name] = target
         return target
+
+    def has_room(self, key: LaneKey) -> bool:
+        """Whether there may be a subworker for a job of a lane."""
+        choices = self.choices(key)
+        return choices is not None and choices.has_room()
 
     def choices(self, key: LaneKey) -> Choices | None:
         """Where the jobs of a lane may go; None: nowhere."""
