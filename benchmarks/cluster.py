@@ -51,6 +51,7 @@ class Cluster:
             "FASTWORKER_CONTROL_PLANE_ADDRESS": base,
             "FASTWORKER_TOKEN": f"bench.{secrets.token_hex(24)}",
             "FASTWORKER_STORE": str(folder / "state"),
+            "FASTWORKER_TOKENS_FILE": str(folder / "tokens.json"),
             "FASTWORKER_DURABILITY": durability,
             "FASTWORKER_LOCAL_WORKER": "never",
             "FASTWORKER_TASK_MODULES": "load_tasks",
@@ -114,7 +115,7 @@ class Cluster:
         return path
 
     def create_token(self, tenant: str) -> str:
-        """A token that submits for one tenant.
+        """A token that submits for one tenant; makes it before anything is started, too.
 
         Raises:
             BenchmarkFailed: it was not made.

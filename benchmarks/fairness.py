@@ -14,18 +14,15 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from benchmarks.cluster import BenchmarkFailed, Cluster
 
-PACE: Final = 0.373
-"""Seconds between two jobs, at least; no multiple of a service time, so that they meet every phase
-of the jobs that run."""
-
-WARM_UP_SECONDS: Final = 3.0
-"""Of flood before anything is measured: then all slots are taken, and run times are known."""
+PACE: Final = 3.73
+"""Service times between two jobs; no whole number, so that they meet every phase of those that
+run."""
 
 ALLOWED_SECONDS: Final = 0.010
 
@@ -38,6 +35,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--flood", type=float, default=10.0, help="times the capacity (%(default)s)")
     add("--jobs", type=int, default=200, help="measured in each half of a round (%(default)s)")
     add("--rounds", type=int, default=3, help="each alone and flooded (%(default)s)")
+    # By then all slots are taken, and it is known how long jobs run.
+    add("--warm-up", type=float, default=3.0, help="seconds of flood before (%(default)s)")
     add("--durability", default="power", help="as the control plane's flag (%(default)s)")
     add("--folder", type=Path, help="where state goes (the folder for temporary files)")
     return parser
@@ -67,37 +66,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(given: argparse.Namespace, *, flooded: bool) -> list[float]:
     """The waits of one tenant on fresh processes."""
-    with (
-        tempfile.TemporaryDirectory(prefix="fairness-", dir=given.folder) as folder,
-        Cluster(sys.executable, Path(folder).resolve(), given.durability) as cluster,
-    ):
-        cluster.start_subworker("--concurrency", str(given.slots))
-        if not flooded:
-            return _measured(given, cluster)
-        sizes = {"per_second": given.flood * given.slots / given.service, "service": given.service}
-        flood = cluster.start_client(
-            "tenant.py", "flood", json.dumps(sizes), token=cluster.create_token("flood")
-        )
-        with flood:
-            try:
-                assert flood.stdout is not None
-                if flood.stdout.readline() != "flooding\n":
-                    raise BenchmarkFailed(f"nobody floods:\n{cluster.logs()}")
-                time.sleep(WARM_UP_SECONDS)
-                waits = _measured(given, cluster)
-                if flood.poll() is not None:
-                    raise BenchmarkFailed(f"the flood ended early:\n{cluster.logs()}")
-                return waits
-            finally:
-                flood.kill()
+    with tempfile.TemporaryDirectory(prefix="fairness-", dir=given.folder) as folder:
+        cluster = Cluster(sys.executable, Path(folder).resolve(), given.durability)
+        # Before the start: a control plane that runs takes a moment to notice a new one.
+        tokens = {tenant: cluster.create_token(tenant) for tenant in ("measured", "flood")}
+        with cluster:
+            cluster.start_subworker("--concurrency", str(given.slots))
+            if flooded:
+                return _measure_in_flood(given, cluster, tokens)
+            return _measured(given, cluster, tokens["measured"])
 
 
-def _measured(given: argparse.Namespace, cluster: Cluster) -> list[float]:
-    every = max(PACE, given.service * PACE * 10)
+def _measure_in_flood(
+    given: argparse.Namespace, cluster: Cluster, tokens: Mapping[str, str]
+) -> list[float]:
+    sizes = {"per_second": given.flood * given.slots / given.service, "service": given.service}
+    flood = cluster.start_client("tenant.py", "flood", json.dumps(sizes), token=tokens["flood"])
+    with flood:
+        try:
+            assert flood.stdout is not None
+            if flood.stdout.readline() != "flooding\n":
+                raise BenchmarkFailed(f"nobody floods:\n{cluster.logs()}")
+            time.sleep(given.warm_up)
+            waits = _measured(given, cluster, tokens["measured"])
+            if flood.poll() is not None:
+                raise BenchmarkFailed(f"the flood ended early:\n{cluster.logs()}")
+            return waits
+        finally:
+            flood.kill()
+
+
+def _measured(given: argparse.Namespace, cluster: Cluster, token: str) -> list[float]:
+    every = given.service * PACE
     sizes = {"jobs": given.jobs, "every": every, "service": given.service}
-    client = cluster.start_client(
-        "tenant.py", "measure", json.dumps(sizes), token=cluster.create_token("measured")
-    )
+    client = cluster.start_client("tenant.py", "measure", json.dumps(sizes), token=token)
     with client:
         try:
             output, _ = client.communicate(timeout=60 + 2 * given.jobs * every)
