@@ -273,11 +273,6 @@ class ClientPeer(Watcher):
         return owner
 
     def _callback(self, address: str) -> str:
-        if self._plane.identities.signing_key(self._identity.token_id) is None:
-            raise InvalidOption(
-                "callbacks are signed with the submitter's token, and this connection has proved "
-                "itself by its certificate alone; connect with a token to have any"
-            )
         if address.startswith("client:"):
             mine = self.client_id is not None and self._intake.tenant == self._identity.submits_as
             if not mine or address != f"client:{(self.client_id or b'').hex()}":
