@@ -16,7 +16,8 @@ SHARES: Final = {
     "addresses": 3,
     "settings": 6,
     "http_heads": 3,
-    "dispatch": 30,
+    "dispatch": 20,
+    "tenants": 10,
     "streams": 12,
     "sockets": 30,
 }

@@ -136,13 +136,14 @@ def run(data: bytes) -> None:
         trio.run(_run, list(steps_of(data)), clock=trio.testing.MockClock(autojump_threshold=0.0))
 
 
-def _clock() -> Now:
+def clock() -> Now:
+    """Both clocks of a run: virtual."""
     return Now(WALL + trio.current_time(), trio.current_time())
 
 
 async def _run(steps: list[Step]) -> None:
     async with trio.open_nursery() as nursery:
-        start = partial(run_control_plane, SETTINGS, clock=_clock, handle_signals=False)
+        start = partial(run_control_plane, SETTINGS, clock=clock, handle_signals=False)
         plane: Plane = await nursery.start(start)
         stage = _Stage(plane, nursery)
         await stage.accept_jobs()

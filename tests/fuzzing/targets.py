@@ -26,7 +26,7 @@ from fastworker.wire.messages import Challenge, Fetched, Hello, Message, Piece, 
 from fastworker.wire.options import map_to_options, options_to_map
 from fastworker.wire.values import open_call, open_map, open_value, seal_value
 from fastworker.wire.views import map_to_view
-from tests.fuzzing import dispatching, streams
+from tests.fuzzing import dispatching, streams, tenants
 from tests.fuzzing.wrong import SCHEMA
 
 LOOKED_AT_LATER: Final = (Hello, Challenge, Proof, Fetched)
@@ -138,6 +138,7 @@ TARGETS: Final = {
     "settings": Target(check_settings, b'="\n[].0123456789eE+-,:/~\\ '),
     "http_heads": Target(check_http_head, b"\r\n: ?GET/HTTP1.\xff"),
     "dispatch": Target(dispatching.run, bytes(range(8)) + b"\x80\x81\xa0\xf6"),
+    "tenants": Target(tenants.run, bytes(range(8)) + b"\x80\x81\xa0\xf6"),
     "streams": Target(streams.run, b"\x81\x82\x88\x89\x80\xfe\xff\x7e\x7f\r\n: "),
 }
 """By name; each has a folder of that name in ``corpus``."""
