@@ -276,16 +276,17 @@ class Dispatcher:
         if not any(
             session.can_run(tenant, task, queue) for session in self.memory.sessions.values()
         ):
-            return self._why_unserved(task, queue)
+            return self._why_unserved(tenant, task, queue)
         job = self.memory.jobs.get(job_id) if job_id is not None else None
         if job is not None and job.deaths and self._quarantine_is_full(job):
             return "it runs alone after a crash and another such job is running"
         return "all slots of the subworkers that can run it are taken"
 
-    def _why_unserved(self, task: str, queue: str) -> str:
+    def _why_unserved(self, tenant: str, task: str, queue: str) -> str:
         for session in self.memory.sessions.values():
             tag = session.withheld.get(task)
-            if tag is not None and session.is_reachable:
+            its = session.tenant in (None, tenant)
+            if tag is not None and session.is_reachable and its:
                 return (
                     f"no connected subworker that knows task {task!r} has its tag {tag!r} and "
                     f"serves queue {queue!r}; start one with --tags naming all tags of the task"

@@ -29,6 +29,9 @@ MAX_FETCHED_BYTES = 8 * 1024 * 1024
 
 MAX_JOBS_PER_REPORT = 1000
 
+KEYS_AT_ONCE = 100_000
+"""Looked through in one read of a list: about 30 ms."""
+
 
 def roster_message(plane: Plane, dialled: str | None, sees: str | None) -> Roster:
     """What a client is told about the cluster, as far as it concerns the jobs that it sees."""
@@ -161,8 +164,21 @@ async def _job_maps(plane: Plane, options: OptionMap, sees: str | None) -> list[
         limit=limit,
         tenant=named_tenant(options, sees),
     )
-    rows = await plane.store.jobs(criteria)
+    rows = await _find_jobs(plane, criteria)
     return [{**_with_reason(plane, without_traceback(view)), "key": key} for key, view in rows]
+
+
+async def _find_jobs(plane: Plane, criteria: JobFilter) -> list[tuple[int, JobView]]:
+    """A page of jobs. What fits nobody is looked for among all jobs, so other reads take turns."""
+    newest = plane.dispatcher.memory.next_key
+    below = newest if criteria.before_key is None else min(newest, criteria.before_key)
+    found: list[tuple[int, JobView]] = []
+    while below > 0 and len(found) < criteria.limit:
+        from_key, left = max(0, below - KEYS_AT_ONCE), criteria.limit - len(found)
+        part = criteria._replace(before_key=below, from_key=from_key, limit=left)
+        found += await plane.store.jobs(part)
+        below = from_key
+    return found
 
 
 async def _status_map(plane: Plane, sees: str | None) -> OptionMap:

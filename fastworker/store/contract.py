@@ -70,6 +70,8 @@ class JobFilter(NamedTuple):
     before_key: int | None = None
     limit: int = 100
     tenant: str | None = None
+    from_key: int = 0
+    """Not below this one: bounds how many jobs are looked at."""
 
 
 class CallbackFilter(NamedTuple):

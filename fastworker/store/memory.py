@@ -304,10 +304,11 @@ class MemoryStore:
         return [] if key is None else self._running.lines(key, after=after, limit=limit)
 
     def jobs(self, criteria: JobFilter) -> list[tuple[int, JobView]]:
+        before_key = 2**64 if criteria.before_key is None else criteria.before_key
         matching = (
             (key, view._replace(value=None))
             for key in sorted(self._jobs, reverse=True)
-            if criteria.before_key is None or key < criteria.before_key
+            if criteria.from_key <= key < before_key
             for view in (self._view(self._jobs[key]),)
             if criteria.status in (None, view.status.value)
             and criteria.task in (None, view.task)

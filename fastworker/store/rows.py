@@ -150,7 +150,7 @@ SELECT_PAGE: Final = (
     f"SELECT {_VIEW_COLUMNS}, NULL, coalesce(r.failure, f.failure), l.tenant, j.key{_VIEW_TABLES}"
     " WHERE (:status IS NULL OR j.status = :status) AND (:task IS NULL OR l.task = :task)"
     " AND (:queue IS NULL OR l.queue = :queue) AND (:tenant IS NULL OR l.tenant = :tenant)"
-    " AND j.key < :before"
+    " AND j.key < :before AND j.key >= :from"
     " ORDER BY j.key DESC LIMIT :limit"
 )
 # The table of failures holds the dead letters and nothing else; CROSS JOIN keeps its order. What

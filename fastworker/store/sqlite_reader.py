@@ -75,6 +75,7 @@ class SqliteReader:
             "task": criteria.task,
             "queue": criteria.queue,
             "tenant": criteria.tenant,
+            "from": criteria.from_key,
             "before": rows.LAST_KEY if criteria.before_key is None else criteria.before_key,
             "limit": criteria.limit,
         }

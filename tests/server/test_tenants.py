@@ -16,6 +16,7 @@ import trio.testing
 from fastworker.core.ids import new_id
 from fastworker.core.records import TaskStatus
 from fastworker.errors import ProtocolError
+from fastworker.server import reports
 from fastworker.server.identity import Role
 from fastworker.store.thread import StoreThread
 from fastworker.wire import messages as m
@@ -189,6 +190,29 @@ async def test_lists_hold_the_jobs_of_ones_own_tenant_and_an_administrator_sees_
         of_acme = (await report(admin, "jobs", tenant="acme"))["jobs"]
         assert {each["id"] for each in of_acme} == set(jobs.values())
         nursery.cancel_scope.cancel()
+
+
+async def test_a_list_is_found_slice_by_slice(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "KEYS_AT_ONCE", 3)
+    async with open_tenants("acme", "globex") as (_, [acme, globex]):
+        own = []
+        for number in range(20):
+            asker = globex if number in (1, 2, 15) else acme
+            job = await asker.submit("tenants-nobody-knows")
+            own += [job] if asker is globex else []
+
+        async def listed(**options: Any) -> list[dict[str, Any]]:
+            body = (await globex.ask(m.Query(1, "jobs", options), m.Report)).body
+            return list(body["jobs"])
+
+        assert [row["id"] for row in await listed()] == own[::-1]
+        first = await listed(limit=2)
+        assert [row["id"] for row in first] == own[:0:-1]
+        assert [row["id"] for row in await listed(before=first[-1]["key"])] == own[:1]
+        assert await listed(before=0) == []
+        assert len(await listed(before=2**63 - 1)) == 3
 
 
 async def test_a_replay_belongs_to_the_tenant_of_its_dead_letter(

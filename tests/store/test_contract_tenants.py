@@ -43,6 +43,8 @@ def test_views_and_lists_show_the_jobs_of_one_tenant(
     assert {view.tenant for view in views} <= ({"default", "acme"} if tenant is None else {tenant})
     assert {key for key, _ in reader.jobs(JobFilter(tenant=tenant))} == keys
     assert {key for key, _ in reader.dead(DeadFilter(tenant=tenant))} == keys & {3, 6}
+    part = JobFilter(tenant=tenant, from_key=2, before_key=6)
+    assert {key for key, _ in reader.jobs(part)} == keys & {2, 3, 4, 5}
     page = reader.jobs(JobFilter(tenant=tenant, limit=1))
     assert [key for key, _ in page] == ([max(keys)] if keys else [])
     assert all(view.tenant == tenant for _, view in page if tenant)
