@@ -51,29 +51,36 @@ class BacklogDraft:
         self._lanes: dict[int, list[int]] = {}
 
     def moved(self, before: JobRow, after: JobRow) -> None:
-        """A job that is not new has another status."""
-        if before.status is _RUNNING:
-            if after.status in WAITING:
-                self._count(after.lane, 1, after.size)
-        elif after.status is _RUNNING:
-            self._count(after.lane, -1, -before.size)
+        """A job that is not new has another status, which is not its end."""
+        waited = before.status is not _RUNNING
+        if waited is not (after.status is not _RUNNING):
+            sign = -1 if waited else 1
+            entry = self._entry(after.lane)
+            entry[0] += sign
+            entry[1] += sign * before.size
 
     def ended(self, job: JobRow) -> None:
         """A job that waited has ended."""
-        self._count(job.lane, -1, -job.size)
+        entry = self._entry(job.lane)
+        entry[0] -= 1
+        entry[1] -= job.size
 
     def accepted(self, jobs: Iterable[JobRow]) -> None:
         """New jobs, as the end of the turn leaves those that have not ended in it."""
+        lane, entry = 0, [0, 0]
         for job in jobs:
             if job.status is not _RUNNING:
-                self._count(job.lane, 1, job.size)
+                # Jobs come in runs of one lane.
+                if job.lane != lane:
+                    lane, entry = job.lane, self._entry(job.lane)
+                entry[0] += 1
+                entry[1] += job.size
 
-    def _count(self, lane: int, jobs: int, size: int) -> None:
+    def _entry(self, lane: int) -> list[int]:
         entry = self._lanes.get(lane)
         if entry is None:
             entry = self._lanes[lane] = [0, 0]
-        entry[0] += jobs
-        entry[1] += size
+        return entry
 
     def rows(self, backlogs: Backlogs, tenant_of: Callable[[int], str]) -> list[BacklogRow]:
         """The backlogs that are others after this turn."""
