@@ -79,20 +79,24 @@ class Contexts:
     Args:
         files: looked at now, and at each call of `current`.
         make: makes a context of them.
+        at_once: False waits until one is needed: to read what the system trusts takes long, and
+            few ever dial with TLS.
 
     Raises:
         InvalidOption: the files cannot be used.
     """
 
     def __init__(
-        self, files: CertificateFiles, make: Callable[[CertificateFiles], ssl.SSLContext]
+        self,
+        files: CertificateFiles,
+        make: Callable[[CertificateFiles], ssl.SSLContext],
+        *,
+        at_once: bool = True,
     ) -> None:
         self.files = files
         self._make = make
         self._seen = self._look()
-        # Without files nothing can be wrong with it; to read what the system trusts takes long, and
-        # few ever dial with TLS.
-        self._context = None if files == CertificateFiles() else make(files)
+        self._context = make(files) if at_once else None
 
     def current(self) -> ssl.SSLContext:
         """The context of the files as they are; while they do not fit together, the last one."""

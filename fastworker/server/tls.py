@@ -133,7 +133,7 @@ def listener_contexts(settings: ControlPlaneSettings) -> Contexts | None:
 
 def caller_contexts(settings: ControlPlaneSettings) -> Contexts:
     """What callbacks are delivered with: authorities of the system's are trusted, and ours."""
-    return Contexts(_files(settings), _caller_context)
+    return Contexts(_files(settings), _caller_context, at_once=False)
 
 
 def _caller_context(files: CertificateFiles) -> ssl.SSLContext:
