@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import copy
 import re
+import ssl
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from fastworker import BlockingClient
 from fastworker.config import resolve
 from fastworker.wire.addresses import parse_address
 from tests.examples.test_deployment import (
     DISCOVERY,
     EXAMPLE,
     TASKS,
+    Deployed,
     Program,
     compose_file,
     from_compose,
     from_manifest,
     manifests,
 )
+from tests.support.certificates import Authority
+from tests.support.cluster import SUBWORKER_READY, Cluster
+from tests.support.process import WAIT_SECONDS
 
 OVERLAY = EXAMPLE / "kubernetes-tls"
 COMPOSE = yaml.safe_load((EXAMPLE / "docker-compose.tls.yml").read_text("utf-8"))
@@ -134,6 +142,42 @@ def test_certificates_are_mounted_where_the_settings_look_and_the_key_for_one_on
         ]
         assert sorted(given.values()) == sorted(named)
         assert any("key" in mount for mount in given) == (name == "control-plane")
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_it_works_with_certificates(tmp_path: Path) -> None:
+    """As processes of this machine, with exactly the variables and the check of the variant."""
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "volume").mkdir()
+    authority = Authority(tmp_path / "tls", "ca")
+    authority.file.rename(tmp_path / "tls" / "ca.crt")
+    issued = authority.issue("localhost", "127.0.0.1")
+    for given, name in ((issued.certificate, "tls.crt"), (issued.key, "tls.key")):
+        assert given is not None
+        given.rename(tmp_path / "tls" / name)
+    tasks = (EXAMPLE / "tasks.py").read_text("utf-8")
+    with Cluster(tmp_path, tasks=tasks, module="tasks") as cluster:
+        deployed = Deployed(cluster, from_compose_tls())
+        for theirs, ours in list(deployed.here.items()):
+            for scheme, secure in {"tcp://": "wss://", "http://": "https://"}.items():
+                deployed.here[theirs.replace(scheme, secure)] = ours.replace(scheme, secure)
+        deployed.here[CERTIFICATES] = str(tmp_path / "tls")
+        control_plane = deployed.start("control-plane")
+        control_plane.wait_line("listening on wss://")
+        check = COMPOSE["services"]["control-plane"]["healthcheck"]["test"]
+        command = [sys.executable, *map(deployed.local, check[2:])]
+        assert subprocess.run(command, timeout=WAIT_SECONDS).returncode == 0
+        subworker = deployed.start("subworker")
+        subworker.wait_line(SUBWORKER_READY)
+        with BlockingClient(
+            control_plane_address=cluster.address.replace("tcp://", "wss://"),
+            token=cluster.token,
+            tls=ssl.create_default_context(cafile=str(tmp_path / "tls" / "ca.crt")),
+        ) as client:
+            assert client.submit("count_words", "to be to").result(timeout=30) == {"to": 2, "be": 1}
+        assert subworker.terminate() == 0
+        assert control_plane.terminate() == 0
 
 
 def test_pages_name_the_variants_as_they_are() -> None:
