@@ -141,7 +141,9 @@ def _line(process: subprocess.Popen[str]) -> dict[str, Any]:
     return said
 
 
-def measure_crowd(cluster: Cluster, address: str, count: int, probes: int, found: Findings) -> None:
+def measure_crowd(
+    cluster: Cluster, address: str, count: int, probes: int, settle: float, found: Findings
+) -> None:
     """Submit alone, then beside the crowd."""
     plane = cluster.pids["control plane"]
     token = cluster.environment["FASTWORKER_TOKEN"]
@@ -150,22 +152,22 @@ def measure_crowd(cluster: Cluster, address: str, count: int, probes: int, found
         found.submit_ms_before = submit_times(client, probes)
         found.rss_before = resident_bytes(plane)
         with crowds(cluster, address, count, found):
-            time.sleep(SETTLE_SECONDS)
+            time.sleep(settle)
             used, began = cpu_seconds(plane), time.monotonic()
-            time.sleep(SETTLE_SECONDS * 2)
+            time.sleep(settle * 2)
             found.cpu_of_idle = (cpu_seconds(plane) - used) / (time.monotonic() - began)
             found.rss_after = resident_bytes(plane)
             found.submit_ms_beside = submit_times(client, probes)
 
 
 def measure_churn(
-    cluster: Cluster, address: str, rate: float, seconds: float, found: Findings
+    cluster: Cluster, address: str, rate: float, seconds: float, settle: float, found: Findings
 ) -> None:
     """Connections that come and go: descriptors before and after, memory in between."""
     pids = cluster.pids["control plane"]
     # What comes first is allocated once: it is no slope.
     _churn(cluster, address, rate, max(2.0, seconds / 10))
-    time.sleep(SETTLE_SECONDS)
+    time.sleep(settle)
     found.files_before = open_files(pids[0])
     found.churn_rss = [resident_bytes(pids)]
     for _ in range(5):
@@ -174,7 +176,7 @@ def measure_churn(
         found.churn_failed += said["failed"]
         found.churn_seconds += said["seconds"]
         found.churn_rss.append(resident_bytes(pids))
-    time.sleep(SETTLE_SECONDS)
+    time.sleep(settle)
     found.files_after = open_files(pids[0])
 
 
@@ -193,6 +195,7 @@ def measure(
     churn_seconds: float,
     python: str = sys.executable,
     durability: str = "power",
+    settle: float = SETTLE_SECONDS,
 ) -> Findings:
     """Start processes of their own in ``folder``, and measure; 0 connections or seconds: not."""
     found = Findings()
@@ -200,10 +203,10 @@ def measure(
         cluster.start_subworker()
         address = cluster.environment["FASTWORKER_BASE_ADDRESS"]
         if connections:
-            measure_crowd(cluster, address, connections, probes, found)
-            time.sleep(SETTLE_SECONDS)
+            measure_crowd(cluster, address, connections, probes, settle, found)
+            time.sleep(settle)
         if churn_seconds:
-            measure_churn(cluster, address, churn_rate, churn_seconds, found)
+            measure_churn(cluster, address, churn_rate, churn_seconds, settle, found)
     return found
 
 

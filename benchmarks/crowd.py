@@ -9,15 +9,17 @@ program; writes one line of JSON when all stand, and holds them until its stdin 
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import json
+import math
 import os
 import struct
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Final, TypeAlias
 
 import trio
 
@@ -31,6 +33,12 @@ OPENING_AT_ONCE: Final = 64
 READ_BYTES: Final = 65_536
 NOT_TAKEN: Final = (trio.BrokenResourceError, OSError, AssertionError, trio.TooSlowError)
 OPEN_SECONDS: Final = 10.0
+AGAIN_SECONDS: Final = 0.5
+"""Who is turned away tries again, as every client does."""
+BINARY: Final = 0x82
+
+Standing: TypeAlias = tuple[trio.SocketStream, float]
+"""A connection, and the seconds between its beats."""
 
 
 def frame(messages: list[Message]) -> bytes:
@@ -83,6 +91,8 @@ class Visitor:
                 if length == 126 and len(data) >= 4:
                     length, start = struct.unpack_from("!H", data, 2)[0], 4
                 if length != 126 and len(data) >= start + length:
+                    if data[0] != BINARY:
+                        raise trio.BrokenResourceError("the control plane says goodbye")
                     body = bytes(data[start : start + length])
                     del data[: start + length]
                     return decode(body)[0]
@@ -108,13 +118,14 @@ async def visiting(address: Address, token: str) -> AsyncIterator[tuple[Visitor,
 async def hold(address: Address, token: str, count: int) -> None:
     """Open so many, say so, and beat on all of them until stdin is closed."""
     standing: list[trio.SocketStream] = []
-    seconds = [5.0]
     refused = 0
-    numbers = iter(range(count))
+    beating, coming = trio.open_memory_channel[Standing](count)
+    missing = count
 
     async def open_some() -> None:
-        nonlocal refused
-        for _ in numbers:
+        nonlocal missing, refused
+        while missing > 0:
+            missing -= 1
             stream = await trio.open_tcp_stream(address.host, address.port)
             try:
                 with trio.fail_after(OPEN_SECONDS):
@@ -122,12 +133,15 @@ async def hold(address: Address, token: str, count: int) -> None:
             except NOT_TAKEN:
                 refused += 1
                 await trio.aclose_forcefully(stream)
+                if refused <= count:
+                    missing += 1
+                    await trio.sleep(AGAIN_SECONDS)
                 continue
-            seconds[0] = welcome.heartbeat_seconds
+            beating.send_nowait((stream, welcome.heartbeat_seconds))
             standing.append(stream)
 
     async with trio.open_nursery() as holding:
-        holding.start_soon(_beat_forever, standing, seconds)
+        holding.start_soon(_beat_forever, coming)
         began = time.perf_counter()
         async with trio.open_nursery() as opening:
             for _ in range(OPENING_AT_ONCE):
@@ -140,19 +154,21 @@ async def hold(address: Address, token: str, count: int) -> None:
     print(json.dumps({"standing": sum(map(_stands, standing))}), flush=True)
 
 
-async def _beat_forever(standing: list[trio.SocketStream], seconds: list[float]) -> None:
-    """Each in its turn, evenly over the time between two beats; what has come is read away."""
-    for number in itertools.count(1):
-        beat = frame([Beat(number)])
-        began = trio.current_time()
-        for at, stream in enumerate(list(standing)):
+async def _beat_forever(coming: trio.MemoryReceiveChannel[Standing]) -> None:
+    """Each as often as it was told to; what has come is read away."""
+    due: list[tuple[float, int, Standing]] = []
+    numbers = itertools.count()
+    while True:
+        with trio.move_on_at(due[0][0] if due else math.inf):
+            stream, seconds = await coming.receive()
+            heapq.heappush(due, (trio.current_time() + seconds, next(numbers), (stream, seconds)))
+        while due and due[0][0] <= trio.current_time():
+            at, number, (stream, seconds) = heapq.heappop(due)
             with suppress(OSError):
-                os.write(stream.socket.fileno(), beat)
+                os.write(stream.socket.fileno(), frame([Beat(number)]))
                 while len(os.read(stream.socket.fileno(), READ_BYTES)) == READ_BYTES:
                     pass
-            if at % 20 == 19:
-                await trio.sleep_until(began + seconds[0] * at / len(standing))
-        await trio.sleep_until(began + seconds[0])
+            heapq.heappush(due, (at + seconds, next(numbers), (stream, seconds)))
 
 
 def _stands(stream: trio.SocketStream) -> bool:

@@ -60,6 +60,9 @@ from fastworker.wire.messages import (
 READS_AT_ONCE: Final = 8
 """Per connection: reads share one thread, so more would only queue there."""
 
+FETCHES_AT_ONCE: Final = 2
+"""Per connection, each of up to 8 MiB of results: what a peer can ask for and not read."""
+
 MAX_IDS: Final = 10_000
 """In one request: bounds what the store is asked at once."""
 
@@ -80,16 +83,19 @@ class ClientPeer(Watcher):
         host: str | None,
         dialled: str | None = None,
         authority: Authority | None = None,
+        wait_room: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
         self._plane = plane
         self._send = send
         self._reads = reads
-        self._limit = trio.Semaphore(READS_AT_ONCE)
+        self._limits: dict[bool, trio.Semaphore] = {}
+        """Of reads, made when the first one comes: for whether it is of results."""
         self._open = OpenRequests()
         self._identity = identity
         self._host = host
         self._dialled = dialled
         self._authority = authority
+        self._wait_room = wait_room
         self._parent: JobRow | None = None
         self._bound = authority is None
         """Whether its tenant is certain: inside jobs once it has shown the lease of one."""
@@ -321,19 +327,32 @@ class ClientPeer(Watcher):
             answer = partial(change_dead_letters, self._plane, message, self.sees)
         else:
             answer = partial(make_report, self._plane, message, self.sees)
-        await self._limit.acquire()
-        self._reads.start_soon(self._answer_read, message, answer)
+        limit = self._limit_of(message)
+        await limit.acquire()
+        self._reads.start_soon(self._answer_read, message, answer, limit)
+
+    def _limit_of(self, message: Fetch | Query | Manage) -> trio.Semaphore:
+        of_results = isinstance(message, Fetch)
+        limit = self._limits.get(of_results)
+        if limit is None:
+            count = FETCHES_AT_ONCE if of_results else READS_AT_ONCE
+            limit = self._limits[of_results] = trio.Semaphore(count)
+        return limit
 
     async def _answer_read(
-        self, message: Fetch | Query | Manage, answer: Callable[[], Awaitable[Message]]
+        self,
+        message: Fetch | Query | Manage,
+        answer: Callable[[], Awaitable[Message]],
+        limit: trio.Semaphore,
     ) -> None:
         try:
+            await self._wait_room()
             self.send(await answer())
         except (CallerError, Rejected, UnknownJob) as error:
             wait = error.retry_after if isinstance(error, Overloaded) else None
             self.send(Problem(error.code, str(error), message.request, wait))
         finally:
-            self._limit.release()
+            limit.release()
 
 
 def _bounded(message: Message, packed: bytes) -> list[bytes]:

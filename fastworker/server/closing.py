@@ -23,6 +23,10 @@ CLOSE_VERSION: Final = 4406
 CLOSE_SILENT: Final = 4408
 
 
+class PeerSlow(ProtocolError):
+    """It does not take what it has asked for."""
+
+
 class PeerSilent(ProtocolError):
     """Nothing came in time."""
 

@@ -26,7 +26,7 @@ from fastworker.errors import (
 from fastworker.server.admission import HELLO_SECONDS, Admission, problem_of
 from fastworker.server.callers import Caller, host_of, is_from_loopback, peer_host, peer_name
 from fastworker.server.clients import ClientPeer
-from fastworker.server.closing import PeerSilent, close_code
+from fastworker.server.closing import PeerSilent, PeerSlow, close_code
 from fastworker.server.connections import Connection
 from fastworker.server.frame_guard import LAST_WORD_SECONDS
 from fastworker.server.gate import TurnedAway, Visit
@@ -195,7 +195,7 @@ class Listener:
 
     async def _serve_frames(self, frames: FrameStream, caller: Caller) -> None:
         role, identity = await self._admission.admit(frames, caller)
-        link = Link(frames, name=caller.peer, cork=self._plane.roster.cork)
+        link = Link(frames, name=caller.peer, cork=self._plane.roster.cork, bounded=True)
         async with trio.open_nursery() as nursery:
             link.on_overflow = nursery.cancel_scope.cancel
             nursery.start_soon(_write, link)
@@ -214,6 +214,8 @@ class Listener:
                 raise
             finally:
                 nursery.cancel_scope.cancel()
+        if link.overflowed:
+            raise PeerSlow("it left more unread than is kept for a peer")
 
     def _heartbeat_seconds(self, role: str) -> float:
         """How often a peer shows that it lives: a crowd of clients less often than a few."""
@@ -254,6 +256,7 @@ class Listener:
             identity=identity,
             host=caller.host,
             dialled=caller.dialled,
+            wait_room=link.wait_room,
         )
         try:
             await _pump(link, peer.receive, patience)

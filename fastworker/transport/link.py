@@ -19,9 +19,19 @@ import trio
 from fastworker.errors import FastWorkerError
 from fastworker.wire.codec import Assembler, decode, pack
 from fastworker.wire.messages import Message, Piece
+from fastworker.wire.weights import weight_of
 
 MAX_OUTBOX_MESSAGES = 50_000
 """A peer that leaves more than this unread loses its connection, not its jobs."""
+
+OUTBOX_BYTES = 8 * 1024 * 1024
+"""What a peer of a control plane may leave unread for longer than a moment: results, mostly."""
+
+STALLED_SECONDS = 1.0
+"""With more than that unread, a peer that takes no frame for so long loses its connection."""
+
+CATCH_UP_SECONDS = 30.0
+"""And one that takes some, but has not caught up within this time."""
 
 MESSAGES_PER_FRAME = 512
 """Enough that a frame's fixed cost vanishes, few enough that urgent messages wait little."""
@@ -96,17 +106,22 @@ class Link:
 
     Args:
         cork: shared by links that one task sends to; each has its own if none is given.
+        bounded: whether a peer that leaves more than `OUTBOX_BYTES` unread loses its connection.
     """
 
     __slots__ = (
         "_ageing",
         "_assembler",
+        "_bounded",
         "_closed",
         "_eager",
         "_flushed",
         "_frames",
         "_outbox",
+        "_over_since",
+        "_owing_bytes",
         "_sending",
+        "_sent_at",
         "_stream",
         "_transfers",
         "_urgent",
@@ -114,10 +129,16 @@ class Link:
         "cork",
         "name",
         "on_overflow",
+        "overflowed",
     )
 
     def __init__(
-        self, stream: FrameStream, *, name: str = "peer", cork: Cork | None = None
+        self,
+        stream: FrameStream,
+        *,
+        name: str = "peer",
+        cork: Cork | None = None,
+        bounded: bool = False,
     ) -> None:
         self.name = name
         self.cork = Cork() if cork is None else cork
@@ -133,6 +154,13 @@ class Link:
         self._transfers = itertools.count()
         self._sending = False
         self._closed = False
+        self._bounded = bounded
+        self.overflowed = False
+        """Whether its peer has left too much unread."""
+        self._owing_bytes = 0
+        """About what the peer has not been sent of what is large."""
+        self._over_since: float | None = None
+        self._sent_at = 0.0
         self._ageing: dict[int, tuple[float, Callable[[float], None]]] = {}
         """By identity of messages that wait: since when, and what their age is told to."""
         self.on_overflow: Callable[[], None] | None = None
@@ -164,7 +192,9 @@ class Link:
         self._eager = self._eager or not lazy
         (self._urgent if urgent else self._outbox).append(message)
         if len(self._outbox) > MAX_OUTBOX_MESSAGES:
-            self.shut()
+            self._overflow()
+        if self._bounded and (weight := weight_of(message)):
+            self._weigh(weight)
         if not self.cork.holds(self):
             self._waiting.set()
 
@@ -183,11 +213,39 @@ class Link:
             self._frames += self._next_frames()
             frames = self._frames
             while frames and self._stream.send_frame_nowait(frames[0]):
-                frames.popleft()
+                self._count_sent(frames.popleft())
         if self._is_owing:
             self._waiting.set()
         else:
             self._eager = False
+            self._owing_bytes = 0
+
+    def _weigh(self, weight: int) -> None:
+        """Something large waits, too: a peer that does not take it must not fill our memory."""
+        self._owing_bytes += weight
+        if self._owing_bytes <= OUTBOX_BYTES:
+            self._over_since = None
+            return
+        now = trio.current_time()
+        if self._over_since is None:
+            self._over_since = now
+        taken_at = max(self._over_since, self._sent_at)
+        if now - taken_at > STALLED_SECONDS or now - self._over_since > CATCH_UP_SECONDS:
+            self._overflow()
+
+    def _overflow(self) -> None:
+        self.overflowed = True
+        self.shut()
+
+    def _count_sent(self, frame: bytes) -> None:
+        if self._owing_bytes:
+            self._owing_bytes = max(0, self._owing_bytes - len(frame))
+            self._sent_at = trio.current_time()
+
+    async def wait_room(self) -> None:
+        """Wait until the peer has taken what is beyond `OUTBOX_BYTES`, or the link has closed."""
+        while self._owing_bytes > OUTBOX_BYTES and not self._closed:
+            await self._flushed.wait()
 
     async def receive(self) -> list[Message]:
         """The messages of the next whole frame.
@@ -221,6 +279,7 @@ class Link:
                 while self._is_owing:
                     await self._send_some()
                 self._sending = False
+                self._owing_bytes = 0
                 self._flushed.set()
                 self._flushed = trio.Event()
         finally:
@@ -250,7 +309,9 @@ class Link:
             self._frames += self._next_frames()
         with trio.fail_after(WRITE_TIMEOUT_SECONDS):
             while self._frames:
-                await self._stream.send_frame(self._frames.popleft())
+                frame = self._frames.popleft()
+                await self._stream.send_frame(frame)
+                self._count_sent(frame)
 
     def _next_frames(self) -> list[bytes]:
         """What waits, as frames: one, or the pieces of a large one; at most one batch."""
