@@ -265,7 +265,7 @@ async def test_wrong_options_of_a_report_are_named_and_the_connection_stays(
         problem = await answer_to(peer)
     assert isinstance(problem, m.Problem) and problem.message == (
         "there is no report 'everything'; ask for tasks, workers, queues, jobs, dead, "
-        "dead_letter, attempts, stack, tree, tenants or status"
+        "dead_letter, attempts, callbacks, stack, tree, tenants or status"
     )
 
 
