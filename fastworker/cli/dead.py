@@ -31,6 +31,9 @@ OlderThan = Annotated[
 NewerThan = Annotated[
     str | None, typer.Option(metavar="AGE", help="only ended less than so long ago")
 ]
+TenantName = Annotated[
+    str | None, typer.Option("--tenant", metavar="NAME", help="only of this tenant")
+]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="jobs, if not by filter")]
 Limit = Annotated[int | None, typer.Option(metavar="NUMBER", help="at most so many", min=1)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="really do it to all that fit")]
@@ -49,11 +52,12 @@ def list_dead(
     error: Error = None,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
+    tenant: TenantName = None,
     limit: Annotated[int, typer.Option(metavar="NUMBER", help="at most so many", min=1)] = 100,
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, newest first."""
-    criteria = read_filter(task, error, older_than, newer_than)
+    criteria = read_filter(task, error, older_than, newer_than, tenant)
     from fastworker.cli.connecting import connected_client
 
     found: list[DeadLetter] = []
@@ -102,13 +106,14 @@ def replay_dead(
     error: Error = None,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
+    tenant: TenantName = None,
     limit: Limit = None,
     yes: Yes = False,
     everything: All = False,
     as_json: AsJson = False,
 ) -> None:
     """Run again, as new jobs; print their ids or number."""
-    criteria = read_filter(task, error, older_than, newer_than)
+    criteria = read_filter(task, error, older_than, newer_than, tenant)
     check_choice("replay", ids or [], criteria, limit, yes=yes, everything=everything)
     if arguments is not None and len(ids or []) != 1:
         raise InvalidOption("--args is for one job; name its ID")
@@ -133,13 +138,14 @@ def discard_dead(
     error: Error = None,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
+    tenant: TenantName = None,
     limit: Limit = None,
     yes: Yes = False,
     everything: All = False,
     as_json: AsJson = False,
 ) -> None:
     """Forget them and their arguments."""
-    criteria = read_filter(task, error, older_than, newer_than)
+    criteria = read_filter(task, error, older_than, newer_than, tenant)
     check_choice("discard", ids or [], criteria, limit, yes=yes, everything=everything)
     from fastworker.cli.connecting import connected_client
 
@@ -151,19 +157,24 @@ def discard_dead(
 
 
 def read_filter(
-    task: str | None, error: str | None, older_than: str | None, newer_than: str | None
+    task: str | None,
+    error: str | None,
+    older_than: str | None,
+    newer_than: str | None,
+    tenant: str | None = None,
 ) -> dict[str, Any]:
     """The flags of a filter as the client takes them; those not given are left out.
 
     Raises:
         InvalidOption: an age that is none.
-        InvalidName: no task can be called that.
+        InvalidName: no task, or no tenant, can be called that.
     """
     given = {
         "task": None if task is None else check_name("task", task),
         "error": error,
         "older_than": read_age("--older-than", older_than),
         "newer_than": read_age("--newer-than", newer_than),
+        "tenant": None if tenant is None else check_name("tenant", tenant),
     }
     return {name: value for name, value in given.items() if value is not None}
 

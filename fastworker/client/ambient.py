@@ -155,6 +155,12 @@ def calling_tenant() -> str | None:
     return None if tenancy is None else tenancy.tenant()
 
 
+def is_served_here(tenant: str | None) -> bool:
+    """Whether a job of this tenant runs in this process now."""
+    tenancy = _ambient.tenancy
+    return tenant is None or tenancy is None or tenancy.lease_of(tenant) is not None
+
+
 def lease_to_show(tenant: str | None) -> Lease | None:
     """What proves that a client here may see this tenant's jobs. The default tenant's are what
     everybody here sees who shows none.

@@ -27,7 +27,7 @@ from typing import Any, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from fastworker.client.ambient import calling_tenant
+from fastworker.client.ambient import calling_tenant, is_served_here
 from fastworker.client.blocking_dead import BlockingManagement
 from fastworker.client.blocking_handles import BlockingHandle as BlockingHandle
 from fastworker.client.blocking_handles import BlockingOptions as BlockingOptions
@@ -35,6 +35,7 @@ from fastworker.client.blocking_streams import BlockingStream
 from fastworker.client.callbacks import CallbackIterator, JobCallback
 from fastworker.client.calls import Call, TaskLike
 from fastworker.client.client import Client
+from fastworker.client.current import AMBIENT_CLIENTS
 from fastworker.client.event_loop import running_loop
 from fastworker.client.handles import CancelResult, TaskHandle
 from fastworker.client.streaming import batches, submit_batch
@@ -120,6 +121,7 @@ class BlockingClient(BlockingManagement):
             tenant = calling_tenant()
             if self._portal is not None:
                 if tenant not in self._clients:
+                    self._stop_idle()
                     self._clients[tenant] = self._start_client(self._portal)
                 return self._portal, self._clients[tenant]
             self._pid = os.getpid()
@@ -133,6 +135,14 @@ class BlockingClient(BlockingManagement):
             self._portal, self._portal_manager = portal, manager
             atexit.register(self.stop)
             return portal, client
+
+    def _stop_idle(self) -> None:
+        """Keep few clients of tenants of which no job runs here: nobody waits for anything."""
+        beyond = len(self._clients) - AMBIENT_CLIENTS + 1
+        if beyond > 0:
+            idle = [tenant for tenant in self._clients if not is_served_here(tenant)]
+            for tenant in idle[:beyond]:
+                self._clients.pop(tenant).stop()
 
     def _start_client(self, portal: BlockingPortal) -> Client:
         client = Client(**self._arguments)

@@ -6,13 +6,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from fastworker.client.ambient import calling_tenant, transport_opener
+from fastworker.client.ambient import calling_tenant, is_served_here, transport_opener
 from fastworker.errors import ClientNotReady
 
 if TYPE_CHECKING:
     from fastworker.client.client import Client
+
+AMBIENT_CLIENTS: Final = 64
+"""Of one loop, one for each tenant. More only while jobs of more tenants run there at once."""
 
 _override: ContextVar[Client | None] = ContextVar("fastworker_client", default=None)
 _started: list[Client] = []
@@ -56,8 +59,19 @@ def _ambient_client() -> Client:
             return client
     client = Client()
     client._start_nowait(announce=False)
+    _stop_idle()
     _ambient.append(client)
     return client
+
+
+def _stop_idle() -> None:
+    """Make room for one more: nobody uses the clients of tenants of which no job runs here."""
+    here = [client for client in _ambient if client.is_in_its_loop]
+    if len(here) >= AMBIENT_CLIENTS:
+        idle = [client for client in here if not is_served_here(client._tenant)]
+        for client in idle[: len(here) - AMBIENT_CLIENTS + 1]:
+            _ambient.remove(client)
+            client.stop()
 
 
 @contextmanager

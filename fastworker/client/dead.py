@@ -126,6 +126,7 @@ class DeadLetterCalls(ClientBase):
         *,
         older_than: Moment | None = None,
         newer_than: Moment | None = None,
+        tenant: str | None = None,
         limit: int = 100,
         before: int | None = None,
     ) -> list[DeadLetter]:
@@ -138,6 +139,7 @@ class DeadLetterCalls(ClientBase):
             older_than: only ended so long ago or longer (seconds or a timedelta), or before an
                 aware moment.
             newer_than: only ended less long ago, or after an aware moment.
+            tenant: only of this one; None: of all that the client's token sees.
             limit: at most so many, up to 500.
             before: the `DeadLetter.cursor` of the last one of the page before.
 
@@ -145,7 +147,8 @@ class DeadLetterCalls(ClientBase):
             InvalidOption: a filter that cannot be one.
             ControlPlaneUnavailable: nobody answered within ``submit_timeout``.
         """
-        options: dict[str, Any] = {**_criteria(task, error, older_than, newer_than), "limit": limit}
+        options = _criteria(task, error, older_than, newer_than, tenant)
+        options["limit"] = limit
         if before is not None:
             options["before"] = before
         rows = (await self._query("dead", options)).get("dead")
@@ -225,6 +228,7 @@ class DeadLetterCalls(ClientBase):
         *,
         older_than: Moment | None = None,
         newer_than: Moment | None = None,
+        tenant: str | None = None,
         limit: int | None = None,
     ) -> int:
         """Replay all dead letters that fit, newest first; without a filter all there are.
@@ -238,7 +242,7 @@ class DeadLetterCalls(ClientBase):
         Returns:
             How many were replayed; a page repeated after a lost connection may count less.
         """
-        criteria = _criteria(task, error, older_than, newer_than)
+        criteria = _criteria(task, error, older_than, newer_than, tenant)
         return await self._change_all("replay", criteria, limit)
 
     async def discard(self, task_id: str) -> None:
@@ -259,10 +263,11 @@ class DeadLetterCalls(ClientBase):
         *,
         older_than: Moment | None = None,
         newer_than: Moment | None = None,
+        tenant: str | None = None,
         limit: int | None = None,
     ) -> int:
         """Discard all dead letters that fit, as `replay_dead` replays them; returns how many."""
-        criteria = _criteria(task, error, older_than, newer_than)
+        criteria = _criteria(task, error, older_than, newer_than, tenant)
         return await self._change_all("discard", criteria, limit)
 
     async def _change_all(self, what: str, criteria: dict[str, Any], limit: int | None) -> int:
@@ -296,13 +301,18 @@ class DeadLetterCalls(ClientBase):
 
 
 def _criteria(
-    task: str | None, error: str | None, older_than: Moment | None, newer_than: Moment | None
+    task: str | None,
+    error: str | None,
+    older_than: Moment | None,
+    newer_than: Moment | None,
+    tenant: str | None,
 ) -> dict[str, Any]:
     given = {
         "task": task,
         "error": error,
         "ended_before": _wall(older_than, "older_than"),
         "ended_after": _wall(newer_than, "newer_than"),
+        "tenant": tenant,
     }
     return {name: value for name, value in given.items() if value is not None}
 

@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from fastworker.client import current
 from fastworker.core.ids import id_bytes, id_text
 from fastworker.core.records import DEFAULT_TENANT
 from fastworker.errors import Forbidden
@@ -53,6 +54,17 @@ async def test_what_a_job_submits_is_its_tenants(autojump_clock: trio.testing.Mo
             child, result = await value_of(asker, job)
             assert result == asker.tenant
             assert (await asker.view(id_bytes(str(child)))).tenant == asker.tenant
+
+
+async def test_clients_of_tenants_that_have_left_are_stopped(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(current, "AMBIENT_CLIENTS", 2)
+    async with open_tenants("a", "b", "c", "d") as (_, clients):
+        for asker in (*clients, clients[0]):
+            job = await asker.submit("tenants-spawn", asker.tenant)
+            assert (await value_of(asker, job))[1] == asker.tenant
+            assert len(current._ambient) <= 2
 
 
 async def test_a_client_in_a_job_shows_a_lease_that_stands_or_is_refused(

@@ -110,6 +110,8 @@ def test_d37_one_tenant_learns_nothing_of_anothers_jobs(site: Site) -> None:
         assert {each.tenant for each in globex.queues()} == {"globex"}
         assert _listed(admin) - before == {mine.id, *jobs.values()}
         assert [letter.tenant for letter in admin.dead()] == ["acme"]
+        assert len(admin.dead(tenant="acme")) == 1
+        assert admin.dead(tenant="globex") == []
         assert "acme" not in json.dumps(globex.status())
         site.restart()
     assert acme.handle(later.id).status() is TaskStatus.SCHEDULED
