@@ -43,6 +43,10 @@ def hand_out(draft: Draft, now: Now) -> None:
     waiting, suspects = draft.memory.waiting, draft.memory.suspects
     for number in draft.lanes_with_ends:
         _next_ready(draft, draft.lane_numbered(number), now)
+    if not waiting.by_priority and len(draft.lane_drafts) == 1:
+        (view,) = draft.lane_drafts.values()
+        if not (view.parked or draft.memory.paused or draft.pauses):
+            return _hand_out_only_lane(draft, view, now)
     for view in draft.lane_drafts.values():
         waiting.put(view.lane)
         if view.parked:
@@ -61,6 +65,18 @@ def hand_out(draft: Draft, now: Now) -> None:
             shares = draft.shares(priority, alone=True)
             _take_turns(hand, shares, alone, partial(_SuspectLine, hand), _always)
         draft.commands.extend(hand.batches.values())
+
+
+def _hand_out_only_lane(draft: Draft, view: LaneDraft, now: Now) -> None:
+    """The usual turn while slots are free: of nobody else is anything ready, nor was before."""
+    lane = view.lane
+    tenant, _, priority, _ = lane.key
+    hand = _Hand(draft, priority, now)
+    line = _Line(hand, Rooms(draft.memory, priority, set()), {lane.number: lane})
+    handed = line.hand_out(_ALL)
+    if handed and view.front is not None:
+        draft.shares(priority).charge(tenant, handed, _weight(hand, tenant))
+    draft.commands.extend(hand.batches.values())
 
 
 class _HandsOut(Protocol):

@@ -102,7 +102,7 @@ class Memory:
         """Put a lane where it now belongs, since what it has may have changed."""
         if lane.ready or lane.stored or lane.returned or lane.parked:
             self.waiting.put(lane)
-        else:
+        elif self.waiting.by_priority:
             self.waiting.remove(lane)
         if lane.parked:
             self.suspects.put(lane)

@@ -231,9 +231,13 @@ def test_tenants_that_have_gone_are_forgotten() -> None:
 def test_nothing_is_remembered_of_anybody_once_nobody_waits() -> None:
     plane = plane_with()
     plane.turn(registration(ONE, slots=2))
-    assert len(submit(plane, "small", 2)) == 2
-    shares = plane.dispatcher.memory.shares
-    assert shares[TaskPriority.NORMAL, False].ends == {}
+    running = [*submit(plane, "small", 2), *submit(plane, "flood", 2)]
+    submit(plane, "small", 1)
+    assert serve(plane, running, 2) == ["flood", "small"]
+    shares = plane.dispatcher.memory.shares[TaskPriority.NORMAL, False]
+    assert shares.ends
+    assert serve(plane, running, 2) == ["flood"]
+    assert shares.ends == {}
 
 
 def test_lanes_without_jobs_are_not_looked_at() -> None:
