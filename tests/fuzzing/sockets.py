@@ -59,6 +59,10 @@ SETTLE_SECONDS: Final = 15.0
 
 LOOK_SECONDS: Final = 0.2
 
+LINES_BEFORE: Final = 10
+LINES_BEHIND: Final = 150
+"""Of the log, around a traceback."""
+
 REMEMBERED: Final = 200
 """Of the last inputs: what is kept when a process breaks."""
 
@@ -211,16 +215,33 @@ async def _fuzz_all(
                 if growth > GROWTH_BYTES:
                     report.problems.append(f"{name} has grown by {growth} bytes")
         nursery.cancel_scope.cancel()
-    if any("Traceback" in member.log or not member.running for member in members.values()):
+    if any(not each.running or any(map(_is_bug, each.lines)) for each in members.values()):
         _keep(fuzzer.last)
     return report
 
 
 def _wait_for_the_end(members: dict[str, Member], seconds: float) -> None:
-    """Wait so long, or until a process has ended; in a thread."""
+    """Wait so long, or until a process has ended or shown a bug; in a thread."""
     ends_at = time.monotonic() + seconds
-    while time.monotonic() < ends_at and all(each.running for each in members.values()):
+    seen = dict.fromkeys(members, 0)
+    while time.monotonic() < ends_at:
+        for name, member in members.items():
+            fresh = member.lines[seen[name] :]
+            seen[name] += len(fresh)
+            if not member.running or any(map(_is_bug, fresh)):
+                return
         time.sleep(LOOK_SECONDS)
+
+
+def _is_bug(line: str) -> bool:
+    return "Traceback" in line or "report it" in line
+
+
+def _around_the_first_bug(member: Member) -> str:
+    """What it has written there."""
+    lines = list(member.lines)
+    first = next(at for at, line in enumerate(lines) if _is_bug(line))
+    return "\n".join(lines[max(first - LINES_BEFORE, 0) : first + LINES_BEHIND])
 
 
 def _keep(inputs: deque[bytes]) -> None:
@@ -288,8 +309,8 @@ def _problems(name: str, member: Member, files: int, report: Report) -> list[str
         time.sleep(0.05)
     more = report.more_files[name] = open_files(member) - files
     found = [f"{name} keeps {more} files open that it had not before"] if more > 0 else []
-    if "Traceback" in member.log or "report it" in member.log:
-        found.append(f"{name} shows a traceback:\n{member.log[-12000:]}")
+    if any(map(_is_bug, member.lines)):
+        found.append(f"{name} shows a bug:\n{_around_the_first_bug(member)}")
     return found
 
 

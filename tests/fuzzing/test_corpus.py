@@ -15,7 +15,7 @@ from tests.fuzzing.targets import TARGETS, Target
 INPUT_SECONDS = 5.0
 """For one input on a busy machine; most take milliseconds."""
 
-TRIED_SECONDS = 0.5
+TRIED_SECONDS = 0.3
 """Of new inputs for each target; `nox -s fuzz` tries for an hour, and looks at coverage."""
 
 KEPT = [(path.parent.name, path.name) for path in sorted(CORPUS.glob("*/*"))]

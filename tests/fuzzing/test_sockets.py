@@ -9,7 +9,7 @@ import pytest
 
 from tests.fuzzing.sockets import fuzz_sockets
 
-SECONDS = 4.0
+SECONDS = 3.0
 
 pytestmark = [
     pytest.mark.process,
