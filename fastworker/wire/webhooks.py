@@ -87,7 +87,8 @@ def decode_webhook(body: bytes) -> dict[str, Any]:
     try:
         found["status"] = TaskStatus(found["status"])
         for name in ("started_at", "completed_at"):
-            found[name] = None if found[name] is None else datetime.fromisoformat(found[name])
+            moment = found.get(name)
+            found[name] = None if moment is None else datetime.fromisoformat(moment)
     except ValueError as error:
         raise ProtocolError(f"a webhook's body: {error}") from error
     return found

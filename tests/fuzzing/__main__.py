@@ -16,6 +16,8 @@ SHARES: Final = {
     "addresses": 3,
     "settings": 6,
     "http_heads": 3,
+    "callbacks": 4,
+    "tokens_files": 3,
     "dispatch": 20,
     "tenants": 10,
     "streams": 12,

@@ -18,14 +18,20 @@ import cbor2
 from fastworker.config import resolve
 from fastworker.config.settings import OPTIONS, variable_name
 from fastworker.errors import CallerError, InvalidAddress, InvalidOption, ProtocolError
+from fastworker.server.callback_rules import CallbackRules, stored_target
 from fastworker.server.http_head import BadHead, check_upgrade, parse_head
+from fastworker.server.identities import Identities
+from fastworker.server.token_file import read_tokens
+from fastworker.server.webhooks import LONGEST_RETRY_AFTER_SECONDS, read_retry_after
 from fastworker.wire.addresses import parse_address, parse_addresses
+from fastworker.wire.callback_addresses import parse_callback_address
 from fastworker.wire.callbacks import decode_callback
 from fastworker.wire.codec import Assembler, UnknownMessage, decode, encode
 from fastworker.wire.messages import Challenge, Fetched, Hello, Message, Piece, Proof, Submit
 from fastworker.wire.options import map_to_options, options_to_map
 from fastworker.wire.values import open_call, open_map, open_value, seal_value
 from fastworker.wire.views import map_to_view
+from fastworker.wire.webhooks import decode_webhook
 from tests.fuzzing import dispatching, streams, tenants
 from tests.fuzzing.wrong import SCHEMA
 
@@ -122,6 +128,34 @@ def _chosen(data: bytes) -> Iterable[str]:
     return [names[byte % len(names)] for byte in data[:4]] if data else names
 
 
+def check_callback(data: bytes) -> None:
+    """Addresses of callbacks, what is kept of them, bodies and headers of webhooks."""
+    text = data.decode("utf-8", "surrogateescape")
+    with suppress(InvalidAddress):
+        found = parse_callback_address(text)
+        assert parse_callback_address(found.url) == found
+        assert "@" not in found.origin and found.authority in found.origin
+    with suppress(InvalidAddress):
+        stored_target(text)
+    with suppress(InvalidOption):
+        CallbackRules([text])
+    with suppress(ProtocolError):
+        decode_webhook(data)
+    seconds = read_retry_after(text, 1e9)
+    assert seconds is None or 0 <= seconds <= LONGEST_RETRY_AFTER_SECONDS
+
+
+def check_tokens_file(data: bytes) -> None:
+    """A tokens file is one, or is refused without showing what is in it."""
+    with tempfile.TemporaryDirectory(prefix="fastworker-fuzz-") as folder:
+        path = Path(folder) / "tokens.json"
+        path.touch(mode=0o600)
+        path.write_bytes(data)
+        with suppress(InvalidOption):
+            identities = Identities({}, read_tokens(path))
+            assert identities.key("nobody") is not None
+
+
 def check_http_head(data: bytes) -> None:
     """Bytes as the head of a request are one or are refused."""
     with suppress(BadHead):
@@ -137,6 +171,8 @@ TARGETS: Final = {
     "addresses": Target(check_address, b"tcp://ws:[]:,0123456789.@%\xc3"),
     "settings": Target(check_settings, b'="\n[].0123456789eE+-,:/~\\ '),
     "http_heads": Target(check_http_head, b"\r\n: ?GET/HTTP1.\xff"),
+    "callbacks": Target(check_callback, b'https://[]:%?@. {}":,0123456789-T'),
+    "tokens_files": Target(check_tokens_file, b'{}[]",:0123456789eE.-+\\u*'),
     "dispatch": Target(dispatching.run, bytes(range(8)) + b"\x80\x81\xa0\xf6"),
     "tenants": Target(tenants.run, bytes(range(8)) + b"\x80\x81\xa0\xf6"),
     "streams": Target(streams.run, b"\x81\x82\x88\x89\x80\xfe\xff\x7e\x7f\r\n: "),
