@@ -22,6 +22,10 @@ from fastworker.version import __version__
 if TYPE_CHECKING:
     import httpx
 
+CONNECT_SECONDS: Final = 4.0
+"""For TCP and again for TLS: together less than an attempt may take, because a handshake that is
+cancelled from outside would leave its socket open."""
+
 LONGEST_RETRY_AFTER_SECONDS: Final = 3600.0
 """What a receiver may ask for at most."""
 
@@ -88,7 +92,7 @@ def _request(target: CallbackTarget, body: bytes, headers: dict[str, str]) -> ht
             **headers,
         },
         content=body,
-        extensions={"sni_hostname": address.host},
+        extensions={"sni_hostname": address.host, "timeout": {"connect": CONNECT_SECONDS}},
     )
 
 

@@ -253,6 +253,17 @@ async def test_a_certificate_of_another_authority_is_not_trusted(tmp_path: Path)
         assert receiver.requests == []
 
 
+@pytest.mark.slow
+async def test_a_tls_handshake_that_does_not_end_leaves_no_socket_open() -> None:
+    """Ended from inside: what is left open there would be closed by chance only."""
+    async with called(silent) as (plane, client, receiver):
+        await end_one(client, receiver.url.replace("http://", "https://"))
+        assert [row.problem for row in await kept(plane)] == ["no answer"]
+        gone = receiver.closed_by_caller
+        with trio.fail_after(PATIENCE_SECONDS):
+            await gone.wait()
+
+
 async def test_a_callback_is_given_up_after_a_day(caplog: pytest.LogCaptureFixture) -> None:
     ahead = 0.0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -34,6 +33,8 @@ class Receiver:
         self.url = url
         self.requests: list[Request] = []
         self.connections = 0
+        self.closed_by_caller = trio.Event()
+        """Seen by those that are `silent`."""
         self._changed = trio.Event()
 
     async def until(self, count: int) -> list[Request]:
@@ -89,8 +90,10 @@ def endless(head: bytes, piece: bytes, pause: float = 0.0) -> Behave:
 
 
 async def silent(stream: trio.abc.Stream, receiver: Receiver) -> None:
-    """Take nothing and say nothing."""
-    await trio.sleep(math.inf)
+    """Say nothing until the caller leaves."""
+    while await stream.receive_some():
+        pass
+    receiver.closed_by_caller.set()
 
 
 @asynccontextmanager
