@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from fastworker.core.facts import Fact, Submission
+from fastworker.core.facts import CancelRequest, Fact, Submission, WatchRequest
 from fastworker.core.records import TaskPriority
 from fastworker.errors import Overloaded
 
@@ -31,6 +31,13 @@ BATCH_JOBS: Final = 2_000
 
 BATCH_FACTS: Final = 512
 """Control facts in one turn."""
+
+LARGE_IDS: Final = 500
+"""A client's request to cancel or to watch more jobs than this is large."""
+
+BATCH_IDS: Final = 10_000
+"""Jobs that the large facts of one turn are about: some 50 ms, which is all that one client with
+many such requests may hold up others. As many may wait; further ones are not even read."""
 
 RETRY_AFTER_SECONDS: Final = 0.5
 """What a refused client is told: the channels drain in well under that."""
@@ -104,13 +111,22 @@ class Inbox:
         self._put_control, self._control = trio.open_memory_channel[Fact](CONTROL_FACTS)
         self._submissions = [_Channel() for _ in TaskPriority]
         self._something = trio.Event()
+        self._large_ids = 0
+        """Jobs that the large facts in the channel are about."""
+        self._taken = trio.Event()
+        """Set, and replaced, when a large fact is taken."""
 
     async def put(self, fact: Fact) -> None:
-        """Hand over a control fact; waits while the channel is full."""
+        """Hand over a control fact; waits while the channel is full, or has enough large ones."""
+        large = _large_ids(fact)
+        if large:
+            while self._large_ids >= BATCH_IDS:
+                await self._taken.wait()
         try:
             self._put_control.send_nowait(fact)
         except trio.WouldBlock:
             await self._put_control.send(fact)
+        self._large_ids += large
         self._something.set()
 
     def offer(self, fact: Submission, priority: int) -> None:
@@ -145,11 +161,18 @@ class Inbox:
 
     def _take_control(self) -> list[Fact]:
         batch: list[Fact] = []
+        large = 0
         try:
-            while len(batch) < BATCH_FACTS:
-                batch.append(self._control.receive_nowait())
+            while len(batch) < BATCH_FACTS and large < BATCH_IDS:
+                fact = self._control.receive_nowait()
+                large += _large_ids(fact)
+                batch.append(fact)
         except trio.WouldBlock:
             pass
+        if large:
+            self._large_ids -= large
+            self._taken.set()
+            self._taken = trio.Event()
         return batch
 
     def _take_submissions(self, batch: list[Fact]) -> None:
@@ -169,3 +192,11 @@ class Inbox:
         """How much waits, by channel."""
         waiting = {p.name.lower(): self._submissions[p].jobs for p in TaskPriority}
         return {"control": self._control.statistics().current_buffer_used, **waiting}
+
+
+def _large_ids(fact: Fact) -> int:
+    """How many jobs a client's request is about, if those are many."""
+    if not isinstance(fact, (CancelRequest, WatchRequest)):
+        return 0
+    count = len(fact.ids)
+    return count if count > LARGE_IDS else 0

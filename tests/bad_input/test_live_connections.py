@@ -19,6 +19,7 @@ import trio
 from fastworker.core.ids import id_text
 from fastworker.server.frame_guard import CONTROL_FRAMES_AT_ONCE
 from fastworker.wire import messages as m
+from fastworker.wire.codec import encode, split
 from fastworker.wire.handshake import DialerHandshake
 from fastworker.wire.values import seal_call
 from tests.bad_input.bombard import rss_bytes
@@ -28,6 +29,7 @@ from tests.bad_input.raw import (
     PING,
     TEXT,
     Closed,
+    RawPeer,
     answer_to,
     dialled,
     exchange,
@@ -323,3 +325,22 @@ def test_jobs_in_flight_of_a_subworker_that_is_closed_run_elsewhere(live: Live) 
     for job_id in live.held:
         found = live.client.handle(id_text(job_id)).wait(timeout=40)
         assert found.status.value == "success" and found.attempts == 2, found
+
+
+def test_requests_about_ten_thousand_jobs_each_hold_up_nobody(live: Live) -> None:
+    ids = os.urandom(16 * 10_000)
+
+    async def attack(source: str) -> None:
+        async with open_peer(live.address, token=live.token, source=source) as peer:
+            for number in range(60):
+                await _in_pieces(peer, m.Cancel(number, ids))
+                await _in_pieces(peer, m.Watch(ids))
+                await _in_pieces(peer, m.Fetch(1_000 + number, ids))
+
+    with live.row(ending=0) as source:
+        run(attack, source)
+
+
+async def _in_pieces(peer: RawPeer, message: m.Message) -> None:
+    for piece in split(encode([message]), transfer=1):
+        await peer.send(frame(piece))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fastworker.core.facts import Submission, Withdrawals
+from fastworker.core.facts import Submission, WatchRequest, Withdrawals
 from fastworker.core.records import TaskPriority
 from fastworker.errors import Overloaded
 from fastworker.server import inbox as inbox_module
-from fastworker.server.inbox import BATCH_JOBS, WAITING_JOBS, Inbox
+from fastworker.server.inbox import BATCH_FACTS, BATCH_IDS, BATCH_JOBS, WAITING_JOBS, Inbox
 from tests.core.harness import submission
 
 CONTROL = Withdrawals(b"session", [], [], [])
@@ -98,3 +98,35 @@ async def test_a_flood_of_one_tenant_leaves_room_for_others() -> None:
     with pytest.raises(Overloaded):
         inbox.offer(of("other", 1), TaskPriority.NORMAL)
     inbox.offer(of("third", 1), TaskPriority.NORMAL)
+
+
+@pytest.mark.trio
+async def test_large_requests_fill_no_turn_and_the_rest_is_not_even_taken_in() -> None:
+    inbox = Inbox()
+    large = [WatchRequest(object(), [b"x" * 16] * BATCH_IDS, None) for _ in range(5)]
+    taken = 0
+    async with trio.open_nursery() as nursery:
+        for fact in large:
+            nursery.start_soon(inbox.put, fact)
+        await wait_all_tasks_blocked()
+        await inbox.put(CONTROL)
+        assert inbox.statistics()["control"] == 2
+        while taken < len(large):
+            batch = await inbox.receive_batch(until=trio.current_time() + 9)
+            count = sum(isinstance(fact, WatchRequest) for fact in batch)
+            assert count <= 1 and len(batch) <= BATCH_FACTS
+            taken += count
+            await wait_all_tasks_blocked()
+    assert inbox.statistics()["control"] == 0
+
+
+@pytest.mark.trio
+async def test_a_large_request_that_is_given_up_takes_no_room() -> None:
+    inbox = Inbox()
+    await inbox.put(WatchRequest(object(), [b"x" * 16] * BATCH_IDS, None))
+    with trio.move_on_after(0) as scope:
+        await inbox.put(WatchRequest(object(), [b"x" * 16] * BATCH_IDS, None))
+    assert scope.cancelled_caught
+    assert len(await inbox.receive_batch(until=trio.current_time())) == 1
+    with trio.fail_after(1):
+        await inbox.put(WatchRequest(object(), [b"x" * 16] * BATCH_IDS, None))
