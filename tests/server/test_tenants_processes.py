@@ -22,7 +22,7 @@ pytestmark = pytest.mark.process
 RESULT_BYTES = 1_000_000
 """Reading so much takes several times as long as finding nothing."""
 
-ROUNDS = 100
+ROUNDS = 60
 TRIES = 5
 ALIKE = 1.25
 """Medians of the same, one after another on a busy machine, differ by less."""
