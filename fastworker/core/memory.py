@@ -7,6 +7,7 @@ handled again: registrations, renewals, and the counting of credit, which `Draft
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from fastworker.core.admissions import Admissions, Bucket
@@ -55,6 +56,8 @@ class Memory:
     def __init__(self, snapshot: Snapshot) -> None:
         self.lanes: dict[LaneKey, Lane] = {}
         self.lanes_by_number: dict[int, Lane] = {}
+        self.lanes_of: Counter[str] = Counter()
+        """How many there are, by tenant."""
         self.waiting = LaneIndex()
         """Lanes in which jobs are ready."""
         self.suspects = LaneIndex()
@@ -96,6 +99,7 @@ class Memory:
     def add_lane(self, lane: Lane) -> None:
         self.lanes[lane.key] = lane
         self.lanes_by_number[lane.number] = lane
+        self.lanes_of[lane.key.tenant] += 1
         self.sort_lane(lane)
 
     def sort_lane(self, lane: Lane) -> None:
@@ -142,7 +146,7 @@ class Draft:
         self.lanes_with_ends: set[int] = set()
         """Numbers of lanes with waiting jobs that end in this turn: still in them, not ready."""
         self._share_drafts: dict[tuple[int, bool], ShareDraft] = {}
-        self._new_lanes: dict[LaneKey, Lane] = {}
+        self.new_lanes: dict[LaneKey, Lane] = {}
         self._credit: list[tuple[Session, bytes, tuple[int, int, bool] | None]] = []
         """Session, job, and what was counted before; None: the job was not."""
         self.next_key = memory.next_key
@@ -247,10 +251,10 @@ class Draft:
 
     def lane(self, key: LaneKey) -> LaneDraft:
         """The lane with this key; a new one is made if there is none."""
-        lane = self.memory.lanes.get(key) or self._new_lanes.get(key)
+        lane = self.memory.lanes.get(key) or self.new_lanes.get(key)
         if lane is None:
-            lane = Lane(self.memory.next_lane + len(self._new_lanes), key)
-            self._new_lanes[key] = lane
+            lane = Lane(self.memory.next_lane + len(self.new_lanes), key)
+            self.new_lanes[key] = lane
             self.saves.lanes.append(LaneRow(lane.number, key))
         return self.lane_draft(lane)
 
@@ -272,7 +276,7 @@ class Draft:
     def _lane(self, number: int) -> Lane:
         lane = self.memory.lanes_by_number.get(number)
         if lane is None:
-            lane = next(new for new in self._new_lanes.values() if new.number == number)
+            lane = next(new for new in self.new_lanes.values() if new.number == number)
         return lane
 
     def shares(self, priority: int, *, alone: bool = False) -> ShareDraft:
@@ -329,9 +333,9 @@ class Draft:
     def apply(self) -> None:
         """The store has it: memory follows."""
         memory = self.memory
-        for lane in self._new_lanes.values():
+        for lane in self.new_lanes.values():
             memory.add_lane(lane)
-        memory.next_lane += len(self._new_lanes)
+        memory.next_lane += len(self.new_lanes)
         for lane_draft in self.lane_drafts.values():
             lane_draft.apply()
             memory.sort_lane(lane_draft.lane)

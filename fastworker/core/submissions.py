@@ -13,6 +13,7 @@ from fastworker.core.facts import Spec, Submission
 from fastworker.core.keys import digest_of
 from fastworker.core.lanes import LaneDraft
 from fastworker.core.memory import Draft
+from fastworker.core.new_lanes import lanes_beyond, refuse_lanes
 from fastworker.core.questions import Known, KnownJob, KnownKey
 from fastworker.core.quotas import admit
 from fastworker.core.records import (
@@ -54,11 +55,15 @@ def accept_submission(draft: Draft, fact: Submission, known: Known, now: Now) ->
         claims = {}
         rows = _find_older(draft, answer, claims, known, now)
     rows = admit(draft, answer, rows, lambda job_id: _is_repeat(draft, job_id, known), now)
+    keys = [LaneKey(fact.tenant, spec.queue, spec.priority, spec.task) for spec in fact.specs]
+    beyond = lanes_beyond(draft, keys)
+    if beyond:
+        rows = refuse_lanes(answer, rows, beyond)
     if fact.atomic and _refuse_whole(draft, answer, rows, known):
         return
     if claims and answer.refused:
         _forget_refused_claims(answer, claims)
-    lanes = [_lane_for(draft, spec, fact.tenant) for spec in fact.specs]
+    lanes = {number: draft.lane(key) for number, key in enumerate(keys) if number not in beyond}
     ids, which, ready_at, expires_at = fact.ids, fact.which, fact.ready_at, fact.expires_at
     deadlines = Deadlines(fact)
     for index in rows:
@@ -232,10 +237,6 @@ def _note_replays(
 
 
 # --- jobs ----------------------------------------------------------------------------------
-
-
-def _lane_for(draft: Draft, spec: Spec, tenant: str) -> LaneDraft:
-    return draft.lane(LaneKey(tenant, spec.queue, spec.priority, spec.task))
 
 
 def _is_repeat(draft: Draft, job_id: bytes, known: Known) -> bool:

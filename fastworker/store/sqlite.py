@@ -56,7 +56,7 @@ from fastworker.store.sqlite_file import (
 )
 from fastworker.store.sqlite_pruning import Pruner
 from fastworker.store.sqlite_reader import SqliteReader
-from fastworker.store.sqlite_rest import write_rest
+from fastworker.store.sqlite_rest import forget_lanes, write_rest
 
 
 class SqliteStore:
@@ -102,6 +102,7 @@ class SqliteStore:
 
     def _load(self) -> Snapshot:
         execute = self._connection.execute
+        forget_lanes(self._connection)
         key_ceiling = self._counted["key_ceiling"]
         held = "SELECT count(*) FROM jobs WHERE position IS NULL AND finished_at IS NULL"
         return Snapshot(

@@ -1,11 +1,22 @@
-"""What one turn writes beside jobs and their ends. Runs inside the writer's transaction."""
+"""What one turn writes beside jobs and their ends, inside the writer's transaction; and lanes."""
 
 from __future__ import annotations
 
 import sqlite3
+from typing import Final
 
 from fastworker.core.records import Saves
 from fastworker.store import rows
+
+FORGET_LANES_BEYOND: Final = 1_000
+"""With fewer it is not worth while to look for lanes without jobs: it takes a look at each job."""
+
+
+def forget_lanes(connection: sqlite3.Connection) -> None:
+    """At a start: remove the lanes of which no job is left, if there are many."""
+    (count,) = connection.execute("SELECT count(*) FROM lanes").fetchone()
+    if count > FORGET_LANES_BEYOND:
+        connection.execute("DELETE FROM lanes WHERE lane NOT IN (SELECT lane FROM jobs)")
 
 
 def write_rest(connection: sqlite3.Connection, saves: Saves) -> None:

@@ -21,9 +21,10 @@ from fastworker.errors import (
     StoreLocked,
     StoreUnusable,
 )
+from fastworker.store import sqlite_rest
 from fastworker.store.contract import NoSpace, Retention
 from fastworker.store.opening import open_store
-from tests.store.builders import LANE, make_finish, make_job, run_job
+from tests.store.builders import LANE, OTHER_LANE, make_finish, make_job, run_job
 
 
 @pytest.fixture
@@ -52,6 +53,17 @@ def refusal(folder: Path) -> str:
     with pytest.raises(StoreUnusable) as caught:
         open_store(folder, "power")
     return str(caught.value)
+
+
+def test_lanes_that_no_job_is_left_of_are_forgotten_at_a_start(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(folder, "power")
+    store.save(Saves(lanes=[OTHER_LANE]))
+    assert store.load().lanes == [LANE, OTHER_LANE]
+    monkeypatch.setattr(sqlite_rest, "FORGET_LANES_BEYOND", 1)
+    assert store.load().lanes == [LANE]
+    store.close()
 
 
 def test_the_folder_is_private_and_ignored_by_git(folder: Path) -> None:
