@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
 import pytest
 import trio
 
+from fastworker.core.records import MAX_PAYLOAD_BYTES
 from fastworker.testing.frames import memory_frames
-from fastworker.transport.link import Link, LinkClosed
-from fastworker.wire.messages import Beat
+from fastworker.transport.link import OUTBOX_BYTES, Link, LinkClosed
+from fastworker.wire.messages import Beat, Streamed
 from tests.cancellation.stepping import moments, run_trio
 
 pytestmark = pytest.mark.trio
@@ -37,6 +38,12 @@ async def _write(link: Link) -> None:
         await link.write_forever()
     except LinkClosed:
         await link.aclose()
+
+
+async def _read(link: Link) -> None:
+    with suppress(LinkClosed):
+        while True:
+            await link.receive()
 
 
 async def receive(ours: Link, theirs: Link) -> Any:
@@ -67,6 +74,19 @@ async def flushed_next(ours: Link, theirs: Link) -> None:
     assert found[-1] == Beat(2) and found.count(Beat(1)) <= 1
 
 
+async def wait_room(ours: Link, theirs: Link) -> None:
+    """More waits than a peer may leave unread, and it reads."""
+    near, far = memory_frames()
+    link, other = Link(near, bounded=True), Link(far)
+    for number in range(OUTBOX_BYTES // MAX_PAYLOAD_BYTES + 1):
+        link.send(Streamed(bytes(16), number, [bytes(MAX_PAYLOAD_BYTES)]))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_write, link)
+        nursery.start_soon(_read, other)
+        await link.wait_room()
+        nursery.cancel_scope.cancel()
+
+
 async def aclose(ours: Link, theirs: Link) -> None:
     await ours.aclose()
 
@@ -93,6 +113,7 @@ Calls = Callable[[Link, Link], Awaitable[Any]]
 CALLS: dict[str, tuple[Calls, Calls]] = {
     "receive": (receive, received_next),
     "flush": (flush, flushed_next),
+    "wait_room": (wait_room, flushed_next),
     "aclose": (aclose, closed_next),
     "write_forever": (write_forever, closed_next),
 }

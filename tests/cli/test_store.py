@@ -14,7 +14,7 @@ import pytest
 
 from fastworker import BlockingClient, StorageFull
 from fastworker.cli.main import main
-from fastworker.core.records import Saves
+from fastworker.core.records import BacklogRow, Saves
 from fastworker.store.opening import open_store
 from tests.store.builders import LANE, make_finish, make_job
 from tests.support.cluster import Cluster
@@ -50,6 +50,7 @@ def folder(tmp_path: Path) -> Path:
     jobs = [make_job(1), make_job(2)]
     saves = Saves(lanes=[LANE], inserts=jobs, finishes=[make_finish(2)], key_ceiling=9)
     saves.token_ceiling = 9
+    saves.backlogs = [BacklogRow("default", 1, 9)]
     store.save(saves)
     store.close()
     return folder

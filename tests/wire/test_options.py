@@ -40,7 +40,7 @@ def test_nothing_known_gives_the_shared_default() -> None:
         ("on_lost", "ignore"),
         ("on_lost", ["retry"]),
         ("callback", 5),
-        ("callback", "http://a:1"),
+        ("callback", "ftp://a:1"),
         ("callback", "client:xyz"),
         ("callback_data", "text"),
         ("callback_data", bytes(8193)),
