@@ -24,7 +24,7 @@ from fastworker.errors import (
     InvalidOption,
     Rejected,
 )
-from fastworker.server.callback_lines import CallbackLines
+from fastworker.server.callback_lines import OWN_CONNECTION, CallbackLines
 from fastworker.server.callback_rules import CallbackRules, CallbackTarget, stored_target
 from fastworker.server.callback_trouble import Trouble, Undelivered
 from fastworker.server.deliveries import (
@@ -50,8 +50,6 @@ LONGEST_RETRY_SECONDS: Final = 300.0
 
 NEW_AT_ONCE: Final = 256
 """Due callbacks that are looked at in one go, beside those under way."""
-
-OWN_CONNECTION: Final = "client:"
 
 
 def retry_delay(attempts: int, jitter: float) -> float:
@@ -170,7 +168,8 @@ class CallbackService:
 
     async def _deliver(self, plane: Plane, row: CallbackRow) -> None:
         if row.address.startswith(OWN_CONNECTION):
-            trouble = await self._push(plane, row)
+            async with self._lines.push_turn(row.address):
+                trouble = await self._push(plane, row)
         else:
             async with self._lines.turn(row.tenant, _destination(row)):
                 trouble = await self._dial(plane, row)
