@@ -51,6 +51,9 @@ CONNECT_SECONDS: Final = 5.0
 UNSENT_MILLISECONDS: Final = 15_000
 """Bytes the peer's kernel has not taken for this long end the connection (TCP_USER_TIMEOUT)."""
 
+MAX_OPENING_BYTES: Final = RECEIVE_BUFFER_BYTES
+"""What may answer the opening of a WebSocket, such as a page that says why it was refused."""
+
 MAX_SHORT_MESSAGE_BYTES: Final = 4096
 """From a listener for callbacks, which has nothing to say but an acknowledgement."""
 
@@ -207,6 +210,7 @@ async def _open_websocket(
             max_message_size=max_message_bytes,
             receive_buffer_size=RECEIVE_BUFFER_BYTES,
         )
+    watched.left = None
     if opening.cancelled_caught:
         # With TLS 1.3 a listener refuses our certificate after the handshake has ended here.
         refused = watched.broken and explain_tls(watched.broken, str(address))
@@ -227,6 +231,8 @@ class _WatchedStream(trio.abc.Stream):
         self._on_end = on_end
         self.broken: BaseException | None = None
         """How it ended, if not well."""
+        self.left: int | None = MAX_OPENING_BYTES
+        """What may still come before the connection is open: the library would keep it all."""
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         try:
@@ -235,8 +241,11 @@ class _WatchedStream(trio.abc.Stream):
             self.broken = error
             self._on_end()
             raise
-        if not data:
+        if self.left is not None:
+            self.left -= len(data)
+        if not data or (self.left is not None and self.left < 0):
             self._on_end()
+            return b""
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:

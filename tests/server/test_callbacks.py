@@ -20,6 +20,7 @@ from fastworker.core.records import CallbackRow, Now
 from fastworker.errors import CallbackRefused, Forbidden, InvalidOption
 from fastworker.server import webhooks
 from fastworker.server.callback_lines import AT_ONCE_PER_DESTINATION
+from fastworker.server.callback_trouble import Trouble
 from fastworker.server.callbacks import GIVE_UP_SECONDS
 from fastworker.server.control_plane import run_control_plane
 from fastworker.server.identities import IssuedToken
@@ -188,6 +189,16 @@ async def test_hostile_receivers_hold_up_nobody_else() -> None:
         # Few at once, whoever waits for them.
         slow = hostile[: len(SLOW)]
         assert [place.connections for place in slow] == [AT_ONCE_PER_DESTINATION] * len(slow)
+
+
+@pytest.mark.parametrize("behaviour", ["endless head", "endless body", "no http", "refused"])
+async def test_what_listens_but_is_no_listener_is_told_in_a_word(behaviour: str) -> None:
+    """Whatever it answers to the opening of a WebSocket."""
+    refused = answering(b"HTTP/1.1 403 secret\r\nContent-Length: 6\r\n\r\nsecret")
+    async with called(HOSTILE.get(behaviour, refused)) as (plane, client, receiver):
+        await end_one(client, receiver.url.replace("http://", "tcp://"))
+        (row,) = await kept(plane)
+        assert row.problem in (Trouble.NOT_UNDERSTOOD, Trouble.UNREACHABLE)
 
 
 @pytest.mark.parametrize(

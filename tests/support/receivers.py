@@ -60,7 +60,7 @@ async def read_request(stream: trio.abc.Stream) -> Request:
     head, _, body = data.partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
     headers = dict(map(_header, lines))
-    while len(body) < int(headers["content-length"]):
+    while len(body) < int(headers.get("content-length", 0)):
         body += bytes(await stream.receive_some())
     return Request(first, headers, body)
 
