@@ -249,20 +249,20 @@ def _rows(*cells: Callable[[object], object]) -> Callable[[object], list[list[ob
     """A list of rows, each with exactly these cells."""
     width = len(cells)
 
-    def accept(value: object) -> list[list[object]]:
+    def accept_rows(value: object) -> list[list[object]]:
         if type(value) is not list or len(value) > MAX_ROWS:
             raise _got(value)
         for number, row in enumerate(value):
             if type(row) is not list or len(row) != width:
                 raise ValueError(f"row {number} is not a list of {width}")
             try:
-                for cell, accept_cell in zip(row, cells, strict=True):
-                    accept_cell(cell)
+                # What a check makes of a cell counts: seconds may come as integers.
+                value[number] = [accept(cell) for cell, accept in zip(row, cells, strict=True)]
             except ValueError as error:
                 raise ValueError(f"row {number}: {error}") from None
         return value
 
-    return accept
+    return accept_rows
 
 
 def _runner_number(value: object) -> int:

@@ -20,6 +20,7 @@ SHARES: Final = {
     "tokens_files": 3,
     "dispatch": 20,
     "tenants": 10,
+    "clients": 8,
     "streams": 12,
     "sockets": 30,
 }

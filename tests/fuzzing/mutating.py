@@ -91,7 +91,7 @@ def mutate(name: str, data: bytes, chance: random.Random) -> bytes:
     """A changed input for this target."""
     if name == "frames" and chance.random() < 0.3:
         return frame_by_schema(chance)
-    if name in ("dispatch", "tenants") and chance.random() < 0.7:
+    if name in ("clients", "dispatch", "tenants") and chance.random() < 0.7:
         return steps_by_schema(data, chance)
     return by_chance(data, chance, TARGETS[name])
 

@@ -32,7 +32,7 @@ from fastworker.wire.options import map_to_options, options_to_map
 from fastworker.wire.values import open_call, open_map, open_value, seal_value
 from fastworker.wire.views import map_to_view
 from fastworker.wire.webhooks import decode_webhook
-from tests.fuzzing import dispatching, streams, tenants
+from tests.fuzzing import clients, dispatching, streams, tenants
 from tests.fuzzing.wrong import SCHEMA
 
 LOOKED_AT_LATER: Final = (Hello, Challenge, Proof, Fetched)
@@ -175,6 +175,7 @@ TARGETS: Final = {
     "tokens_files": Target(check_tokens_file, b'{}[]",:0123456789eE.-+\\u*'),
     "dispatch": Target(dispatching.run, bytes(range(8)) + b"\x80\x81\xa0\xf6"),
     "tenants": Target(tenants.run, bytes(range(8)) + b"\x80\x81\xa0\xf6"),
+    "clients": Target(clients.run, bytes(range(8)) + b"\x80\x81\xa0\xf6"),
     "streams": Target(streams.run, b"\x81\x82\x88\x89\x80\xfe\xff\x7e\x7f\r\n: "),
 }
 """By name; each has a folder of that name in ``corpus``."""

@@ -106,6 +106,17 @@ def test_integers_are_taken_for_seconds_and_become_floats() -> None:
     assert [type(moment) for moment in started.started_at] == [float, float]
 
 
+def test_integers_in_rows_become_floats_too() -> None:
+    row = [0, 60, True, 30]
+    fields = {
+        **{"ids": A, "tokens": [1], "statuses": b"\5", "values": [None]},
+        **{"started_at": [None], "finished_at": [1], "retries": [row]},
+    }
+    (message,) = decode(cbor2.dumps([[m.Outcome.KIND, fields]]))
+    assert isinstance(message, m.Outcome) and message.retries is not None
+    assert list(map(type, message.retries[0])) == [int, float, bool, float]
+
+
 def test_long_columns_of_good_moments_are_taken() -> None:
     count = 30_000
     moments = [2e9] * count
