@@ -37,6 +37,12 @@ CLOSE_NOT_TEXT: Final = 1007
 MAX_REASON_BYTES: Final = 123
 """Of a close frame, behind the code."""
 
+SLICE_BYTES: Final = 8 * 1024
+"""Looked at in one go: a thousand of the smallest frames, ten milliseconds."""
+
+FRAMES_IN_A_ROW: Final = 16
+"""Given out of one read before others have a turn: a few milliseconds of the usual work."""
+
 _ACCEPT: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """What RFC 6455 has both sides hash."""
 
@@ -69,8 +75,10 @@ class ServedFrames:
 
     __slots__ = (
         "_ahead",
+        "_at",
         "_events",
         "_fragments",
+        "_given",
         "_guard",
         "_lock",
         "_protocol",
@@ -90,6 +98,10 @@ class ServedFrames:
         self._guard = FrameGuard(0, time.monotonic)
         self._lock = trio.Lock()
         self._ahead = early
+        """Received, and from ``_at`` on not looked at yet."""
+        self._at = 0
+        self._given = 0
+        """Messages since others last had a turn."""
         self._events: list[Frame] = []
         """Received and not yet given out, the last one first."""
         self._fragments: list[bytes] | None = None
@@ -116,6 +128,7 @@ class ServedFrames:
             while self._events:
                 message = self._message(self._events.pop())
                 if message is not None:
+                    await self._give_way()
                     return message
                 if self.broken is not None:
                     await self._flush()
@@ -129,13 +142,27 @@ class ServedFrames:
                 await self._flush()
 
     async def _receive_chunk(self) -> bytes:
-        if self._ahead:
-            chunk, self._ahead = self._ahead, b""
-            return chunk
-        try:
-            return bytes(await self._stream.receive_some(RECEIVE_BUFFER_BYTES))
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise LinkClosed(f"the connection broke ({error.__cause__ or error!r})") from error
+        if not self._ahead:
+            try:
+                data = bytes(await self._stream.receive_some(RECEIVE_BUFFER_BYTES))
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise LinkClosed(f"the connection broke ({error.__cause__ or error!r})") from error
+            self._given = 0
+            if len(data) <= SLICE_BYTES:
+                return data
+            self._ahead, self._at = data, 0
+        chunk = self._ahead[self._at : self._at + SLICE_BYTES]
+        self._at += SLICE_BYTES
+        if self._at >= len(self._ahead):
+            self._ahead, self._at = b"", 0
+        return chunk
+
+    async def _give_way(self) -> None:
+        """Let others have a turn, now and then: there may be thousands of frames in one read."""
+        self._given += 1
+        if self._given > FRAMES_IN_A_ROW:
+            self._given = 0
+            await trio.lowlevel.checkpoint()
 
     def _feed(self, chunk: bytes) -> None:
         """Judge what has come: by its cost, then by the rules of WebSockets."""

@@ -341,6 +341,26 @@ def test_requests_about_ten_thousand_jobs_each_hold_up_nobody(live: Live) -> Non
         run(attack, source)
 
 
+def test_a_flood_of_the_smallest_frames_holds_up_nobody(live: Live) -> None:
+    beats = frame(encode([m.Beat(1)])) * 20_000
+
+    async def attack(source: str) -> None:
+        async with open_peer(live.address, token=live.token, source=source) as peer:
+            with trio.move_on_after(2):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_read_forever, peer)
+                    while True:
+                        await peer.send(beats)
+
+    with live.row(ending=0) as source:
+        run(attack, source)
+
+
+async def _read_forever(peer: RawPeer) -> None:
+    while await peer.stream.receive_some(1_000_000):
+        pass
+
+
 async def _in_pieces(peer: RawPeer, message: m.Message) -> None:
     for piece in split(encode([message]), transfer=1):
         await peer.send(frame(piece))
