@@ -138,8 +138,11 @@ for _version in VERSIONS:
 
 @nox.session(default=False)
 def lowest(session: nox.Session) -> None:
-    """The tests with the lowest version of every direct dependency that pyproject.toml allows."""
-    floors = [line.replace(">=", "==") for line in PROJECT["project"]["dependencies"]]
+    """The tests with the lowest version of every direct dependency that pyproject.toml allows,
+    and of what the control plane sends webhooks with."""
+    project = PROJECT["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["webhooks"]]
+    floors = [line.replace(">=", "==") for line in wanted]
     constraints = Path(session.create_tmp()).resolve() / "floors.txt"
     constraints.write_text("\n".join(floors) + "\n", encoding="utf-8")
     session.install("-e", ".", *group("test"), "--constraint", str(constraints))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from typing import Final
 
@@ -22,6 +23,8 @@ from fastworker.wire.callbacks import CallbackBody, encode_callback, sign_callba
 from fastworker.wire.codec import decode, pack
 from fastworker.wire.messages import Callback, CallbackAck
 from fastworker.wire.webhooks import encode_webhook, webhook_headers
+
+logger = logging.getLogger("fastworker.callbacks")
 
 ANSWER_SECONDS: Final = 10.0
 """How long a receiver may take from the first packet to its answer; then it is tried again."""
@@ -49,6 +52,7 @@ class Deliverer:
                 tls = self._contexts.current() if target.address.tls else None
                 return await _dial(target, signed_callback(body, key), tls)
         except Exception as error:  # the barrier: one receiver, whatever it does
+            logger.debug("a delivery failed: %s", type(error).__name__)
             return Undelivered(trouble_of(error))
 
     async def _post(

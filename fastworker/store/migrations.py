@@ -104,7 +104,10 @@ _FIFTH: Final = (
 WITH_BACKLOGS: Final = 5
 """The format that has them."""
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
+# Each tenant is shown its own callbacks, however many others have.
+_SIXTH: Final = ("CREATE INDEX callbacks_tenants ON callbacks (tenant)",)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
 """Step n (counted from 1) brings ``user_version`` from n - 1 to n."""
 
 

@@ -17,10 +17,12 @@ _SETTLE: Final = (
 )
 # Rows are numbered as they come in, so the newest has the greatest number.
 _LISTED: Final = (
-    "SELECT * FROM callbacks WHERE (:tenant IS NULL OR tenant = :tenant)"
+    "SELECT * FROM callbacks WHERE {whose}"
     " AND (:given_up IS NULL OR (given_up_at IS NOT NULL) = :given_up)"
     " ORDER BY rowid DESC LIMIT :limit"
 )
+_LISTED_OF_ALL: Final = _LISTED.format(whose="TRUE")
+_LISTED_OF_ONE: Final = _LISTED.format(whose="tenant = :tenant")
 
 
 def due_callbacks(connection: sqlite3.Connection, now: float, limit: int) -> list[CallbackRow]:
@@ -62,5 +64,6 @@ def forget_callbacks(connection: sqlite3.Connection, horizon: float, limit: int)
 
 def list_callbacks(connection: sqlite3.Connection, criteria: CallbackFilter) -> list[CallbackRow]:
     """See `StoreReader.callbacks`."""
-    found = connection.execute(_LISTED, criteria._asdict())
+    statement = _LISTED_OF_ALL if criteria.tenant is None else _LISTED_OF_ONE
+    found = connection.execute(statement, criteria._asdict())
     return [CallbackRow(*row)._replace(data=None) for row in found]

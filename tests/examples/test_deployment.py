@@ -280,7 +280,7 @@ def test_image_is_built_from_the_checkout_and_not_run_by_root() -> None:
     bases = [rest.split()[0] for name, rest in lines if name == "FROM"]
     assert set(bases) == {"python:3.13-slim"}
     installed = " ".join(rest for name, rest in lines if name == "RUN" and "pip" in rest)
-    assert '"/src[fastapi,uvloop]"' in installed
+    assert '"/src[fastapi,uvloop,webhooks]"' in installed
     ignored = (EXAMPLE / "Dockerfile.dockerignore").read_text("utf-8").splitlines()
     for name, rest in lines:
         if name == "COPY" and not rest.startswith("--from"):

@@ -74,9 +74,9 @@ async def end_one(client: Client, address: str, data: object = None) -> str:
 
 
 async def kept(plane: Plane, ready: int = 1) -> list[CallbackRow]:
-    """The callbacks that wait or are given up, once one of them has been tried so often."""
+    """The callbacks that wait or are given up, once each of them has been tried so often."""
     rows = await plane.store.callbacks(CallbackFilter())
-    while rows and max(row.attempts for row in rows) < ready:
+    while rows and min(row.attempts for row in rows) < ready:
         await trio.sleep(LOOK_AGAIN_SECONDS)
         rows = await plane.store.callbacks(CallbackFilter())
     return rows
@@ -301,6 +301,37 @@ async def test_a_callback_is_given_up_after_a_day(caplog: pytest.LogCaptureFixtu
             assert row.given_up_at is not None
         assert any("given up after 2 attempts: status 4xx" in each for each in caplog.messages)
         nursery.cancel_scope.cancel()
+
+
+async def test_each_tenant_is_shown_its_own_callbacks() -> None:
+    tokens = {name: f"{name}.0123456789abcdef0123456789abcdef" for name in ("shop", "bank")}
+    issued = tuple(
+        IssuedToken(token, Identity(name, name, frozenset({Role.SUBMIT})))
+        for name, token in tokens.items()
+    )
+    found = {}
+    gone = answering(b"HTTP/1.1 410 Gone\r\n\r\n")
+    async with called(gone, issued_tokens=issued) as (plane, client, receiver):
+        for name, token in tokens.items():
+            async with Client(control_plane_address=plane.addresses[0], token=token) as holder:
+                job = await end_one(holder, f"{receiver.url}/{name}?a=secret")
+                await kept(plane)
+                rows = await holder.callback_deliveries(given_up=True)
+                assert [(row.task_id, row.tenant) for row in rows] == [(job, name)]
+                assert rows[0].address == receiver.url
+                found[name] = job
+        everything = await client.callback_deliveries()
+        assert {row.tenant: row.task_id for row in everything} == found
+        assert await client.callback_deliveries(given_up=False) == []
+
+
+async def test_who_has_no_token_to_sign_with_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with called(answering(ACCEPTED)) as (plane, client, receiver):
+        monkeypatch.setattr(plane.identities, "signing_key", lambda token_id, **_: None)
+        with pytest.raises(Forbidden, match="certificate"):
+            await client.delay_with_callback("nobody.has.it", receiver.url)
 
 
 async def test_a_revoked_token_signs_nothing() -> None:
