@@ -35,7 +35,7 @@ from fastworker.server.owners import owner_key
 from fastworker.server.permissions import refusal
 from fastworker.server.plane import Plane
 from fastworker.server.reports import fetch_views, make_report, roster_message
-from fastworker.server.roster import CancelOrigin, Watcher
+from fastworker.server.roster import CancelOrigin, CancelPart, Watcher
 from fastworker.wire.codec import UnknownMessage
 from fastworker.wire.messages import (
     Beat,
@@ -65,6 +65,9 @@ FETCHES_AT_ONCE: Final = 2
 
 MAX_IDS: Final = 10_000
 """In one request: bounds what the store is asked at once."""
+
+PART_IDS: Final = 1_000
+"""Of a large request, for one turn of the loop: others have theirs in between."""
 
 Authority = Callable[[bytes, int], JobRow | None]
 """The job of (job id, token), if that is a lease this connection speaks for."""
@@ -152,18 +155,21 @@ class ClientPeer(Watcher):
             case Submit():
                 await self._submit(message)
             case Watch():
-                await self._plane.inbox.put(
-                    WatchRequest(self, _bounded(message, message.ids), self.sees)
-                )
+                ids = _bounded(message, message.ids)
+                for start in range(0, len(ids), PART_IDS):
+                    part = ids[start : start + PART_IDS]
+                    await self._plane.inbox.put(WatchRequest(self, part, self.sees))
             case Unwatch():
                 self._plane.roster.unwatch(split_ids(message.ids), self)
             case Cancel():
                 ids = _bounded(message, message.ids)
                 if not ids:
                     raise ProtocolError("message Cancel, field ids: expected at least one id")
-                origin = CancelOrigin(self, message.request, len(ids))
-                fact = CancelRequest(origin, ids, message.reason, self.sees, message.grace)
-                await self._plane.inbox.put(fact)
+                whole = CancelOrigin(self, message.request, len(ids))
+                for start in range(0, len(ids), PART_IDS):
+                    part, origin = ids[start : start + PART_IDS], CancelPart(whole, start)
+                    fact = CancelRequest(origin, part, message.reason, self.sees, message.grace)
+                    await self._plane.inbox.put(fact)
             case Follow():
                 self._follower.follow(message, self.sees)
             case Unfollow():

@@ -35,8 +35,8 @@ BATCH_FACTS: Final = 512
 LARGE_IDS: Final = 500
 """A client's request to cancel or to watch more jobs than this is large."""
 
-BATCH_IDS: Final = 10_000
-"""Jobs that the large facts of one turn are about: some 50 ms, which is all that one client with
+BATCH_IDS: Final = 2_000
+"""Jobs that the large facts of one turn are about: some 20 ms, which is all that one client with
 many such requests may hold up others. As many may wait; further ones are not even read."""
 
 RETRY_AFTER_SECONDS: Final = 0.5

@@ -88,6 +88,24 @@ class CancelOrigin:
             self._peer.send(Cancelled(self._request, self._outcomes, stacks))
 
 
+class CancelPart:
+    """Some ids of one `Cancel`, which are settled in a turn of their own.
+
+    Args:
+        start: the index of the first one.
+    """
+
+    __slots__ = ("_start", "_whole")
+
+    def __init__(self, whole: CancelOrigin, start: int) -> None:
+        self._whole = whole
+        self._start = start
+
+    def settle(self, index: int, outcome: str, stack: str | None = None) -> None:
+        """One id of this part is settled."""
+        self._whole.settle(self._start + index, outcome, stack)
+
+
 class ConnectedRoster:
     """Connections by what they are, and the watchers of jobs.
 
@@ -172,7 +190,7 @@ class ConnectedRoster:
                 asked = Withdraw(ids, command.tokens, grace, command.reason, usual)
                 self._tell(command.session, asked)
             case SettleCancel():
-                if isinstance(command.fact.origin, CancelOrigin):
+                if isinstance(command.fact.origin, (CancelOrigin, CancelPart)):
                     command.fact.origin.settle(command.index, command.outcome, command.stack)
             case CancelChildren():
                 self.cancel_children(command)
