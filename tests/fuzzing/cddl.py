@@ -15,6 +15,11 @@ from typing import Final
 MAX_DEPTH: Final = 4
 """Of what is generated for a rule that contains itself."""
 
+USUAL: Final = 0.95
+"""How much is of the kind that is sent every day: a message of nothing but extremes is refused."""
+
+TEXTS: Final = ("", "add", "default", "status", "jobs", "dead", "replay", "é‖")
+
 _TOKENS: Final = re.compile(
     r"""\s*(?:;[^\n]*)?\s*(?:
         (?P<text>"[^"]*") | (?P<range>\d+\.\.\d+) | (?P<number>-?\d+) |
@@ -185,8 +190,9 @@ class Generator:
             case Literal(value):
                 return value
             case Range(least, most):
-                near = [least, least + 1, least + 2, chance.randint(least, most), most]
-                return min(chance.choice(near), most)
+                if chance.random() < USUAL:
+                    return min(least + chance.randrange(4), most)
+                return chance.choice([chance.randint(least, most), most])
             case Base(name, size):
                 return self._base(name, size)
             case Array(each, None):
@@ -214,9 +220,7 @@ class Generator:
     def _base(self, name: str, size: int | None) -> object:
         chance = self._chance
         values: dict[str, object] = {
-            "text": chance.choice(
-                ["", "add", "default", "status", "jobs", "dead", "é‖", "x" * 201]
-            ),
+            "text": chance.choice(TEXTS) if chance.random() < USUAL else "x" * 201,
             "bytes": chance.randbytes(chance.choice([0, 1, 40]) if size is None else size),
             "int": chance.choice([0, 1, -1, 7, 2**31, -(2**63)]),
             "float": chance.choice([0.0, 0.5, -1.0, 1e300]),
