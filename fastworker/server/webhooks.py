@@ -1,30 +1,17 @@
-"""Webhooks: one POST a delivery, over a connection of its own, to an address looked up before.
-
-Needs httpx, of which the bare transport is used: no redirects, cookies, proxies or `.netrc`. The
-answer's body is never read.
-"""
+"""Webhooks: whether they can be sent from here, and what an answer to one means."""
 
 from __future__ import annotations
 
 import importlib.util
 import math
 import re
-import ssl
 import time
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fastworker.server.callback_rules import CallbackTarget
 from fastworker.server.callback_trouble import Trouble, Undelivered
 from fastworker.tls import Contexts
-from fastworker.version import __version__
-
-if TYPE_CHECKING:
-    import httpx
-
-CONNECT_SECONDS: Final = 4.0
-"""For TCP and again for TLS: together less than an attempt may take, because a handshake that is
-cancelled from outside would leave its socket open."""
 
 LONGEST_RETRY_AFTER_SECONDS: Final = 3600.0
 """What a receiver may ask for at most."""
@@ -54,55 +41,19 @@ class WebhookSender:
         """
         if not can_send():
             return Undelivered(Trouble.NO_EXTRA)
-        import httpx
+        from fastworker.server.webhook_post import post
 
-        context = self._contexts.current() if target.address.tls else _NO_TLS
-        async with httpx.AsyncHTTPTransport(
-            verify=context, trust_env=False, http2=False
-        ) as transport:
-            response = await transport.handle_async_request(_request(target, body, headers))
-            try:
-                return _judge(response)
-            finally:
-                await response.aclose()
+        tls = self._contexts.current() if target.address.tls else None
+        status, retry_after = await post(target, body, headers, tls)
+        return judge(status, read_retry_after(retry_after, time.time()))
 
 
-_NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Never used; without it the authorities would be read for every plain webhook."""
-
-
-def _request(target: CallbackTarget, body: bytes, headers: dict[str, str]) -> httpx.Request:
-    """To the IP address that was found, in the name that was asked for."""
-    import httpx
-
-    address = target.address
-    url = httpx.URL(
-        scheme="https" if address.tls else "http",
-        host=str(target.found),
-        port=address.port,
-        raw_path=(address.target or "/").encode(),
-    )
-    return httpx.Request(
-        "POST",
-        url,
-        headers={
-            "host": address.authority,
-            "content-type": "application/json",
-            "user-agent": f"fastworker/{__version__}",
-            **headers,
-        },
-        content=body,
-        extensions={"sni_hostname": address.host, "timeout": {"connect": CONNECT_SECONDS}},
-    )
-
-
-def _judge(response: httpx.Response) -> Undelivered | None:
-    status = response.status_code
+def judge(status: int, retry_after: float | None = None) -> Undelivered | None:
+    """What a status means; None: it was taken."""
     if 200 <= status < 300:
         return None
     if status == _GONE:
         return Undelivered(Trouble.GONE, for_good=True)
-    retry_after = read_retry_after(response.headers.get("retry-after", ""), time.time())
     if 300 <= status < 400:
         return Undelivered(Trouble.REDIRECT, retry_after)
     if 400 <= status < 500:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from fastworker import Client, verify_webhook
+from fastworker import Client, open_callback_listener, verify_webhook
 from fastworker.core.records import CallbackRow, Now
 from fastworker.errors import CallbackRefused, Forbidden, InvalidOption
 from fastworker.server import webhooks
@@ -253,6 +253,22 @@ async def test_the_certificate_is_that_of_the_name_whatever_address_is_dialled(
         else:
             assert [row.problem for row in await kept(plane)] == [problem]
             assert receiver.requests == []
+
+
+async def test_a_listener_with_tls_shows_the_certificate_of_its_name(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    tls = server_context(authority.issue("localhost"))
+    async with (
+        running_plane(tls_ca=authority.file) as plane,
+        client_of(plane) as client,
+        open_callback_listener("wss://127.0.0.1:0", token=TOKEN, tls=tls) as listener,
+    ):
+        await end_one(client, listener.address)
+        assert [row.problem for row in await kept(plane)] == ["TLS failed"]
+        job = await end_one(client, listener.address.replace("127.0.0.1", "localhost"))
+        callback = await anext(aiter(listener))
+        assert callback.task_id == job
+        callback.acknowledge()
 
 
 async def test_a_certificate_of_another_authority_is_not_trusted(tmp_path: Path) -> None:
