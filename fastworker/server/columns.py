@@ -29,6 +29,12 @@ FINISHED_JOBS: Final = 1000
 FINISHED_BYTES: Final = 4 * 1024 * 1024
 """Of one `Finished` message, so that large results do not add up to an unbounded frame."""
 
+ASSIGNED_BYTES: Final = 4 * 1024 * 1024
+"""Of arguments and checkpoints in one assignment: a frame holds four times as much."""
+
+ASSIGNED_JOBS: Final = 384
+"""In one assignment: each may have 24 KiB of options of its own."""
+
 MAX_RETRY_DELAY_SECONDS: Final = 366 * 86_400.0
 """A retry further away than that is a mistake in a policy."""
 
@@ -39,6 +45,9 @@ def finished_messages(rows: Sequence[FinishRow]) -> Iterator[Finished]:
     size = 0
     for row in rows:
         length = len(row.value or b"")
+        if row.failure is not None:
+            # Characters, of which each may take four bytes.
+            length += 4 * (len(row.failure.message) + len(row.failure.traceback))
         if batch and (len(batch) >= FINISHED_JOBS or size + length > FINISHED_BYTES):
             yield _finished(batch)
             batch, size = [], 0
@@ -198,6 +207,27 @@ def assign_message(
         alone=alone or None,
         checkpoints=[checkpoints.get(job.key) for job, _ in jobs] if checkpoints else None,
     )
+
+
+def split_assignment(
+    jobs: list[tuple[JobRow, int]], checkpoints: Mapping[int, bytes] | None
+) -> Iterator[list[tuple[JobRow, int]]]:
+    """The jobs of one assignment in parts that fit into a message each."""
+    size = sum([job.size for job, _ in jobs]) + sum(map(len, (checkpoints or {}).values()))
+    if size <= ASSIGNED_BYTES and len(jobs) <= ASSIGNED_JOBS:
+        yield jobs
+        return
+    part: list[tuple[JobRow, int]] = []
+    size = 0
+    for entry in jobs:
+        job = entry[0]
+        length = job.size + len((checkpoints or {}).get(job.key, b""))
+        if part and (size + length > ASSIGNED_BYTES or len(part) >= ASSIGNED_JOBS):
+            yield part
+            part, size = [], 0
+        part.append(entry)
+        size += length
+    yield part
 
 
 def age_assignment(message: Assign, seconds: float) -> None:

@@ -214,6 +214,8 @@ class Listener:
                 raise
             finally:
                 nursery.cancel_scope.cancel()
+        if link.failure is not None:
+            raise link.failure
         if link.overflowed:
             raise PeerSlow("it left more unread than is kept for a peer")
 

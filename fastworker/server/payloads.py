@@ -8,11 +8,12 @@ import trio
 from fastworker.core.facts import Outcomes
 from fastworker.core.memory import without_payload
 from fastworker.core.records import Failure, JobRow, TaskStatus
+from fastworker.server.columns import split_assignment
 from fastworker.server.plane import Plane
 
-BYTES_AT_ONCE = 8 * 1024 * 1024
 JOBS_AT_ONCE = 200
-"""Read and sent together; the rest waits in the store, not in memory."""
+"""Read and sent together, if they fit into one assignment; the rest waits in the store, not in
+memory."""
 
 
 class PayloadLoader:
@@ -32,7 +33,8 @@ class PayloadLoader:
         """Read and send until cancelled."""
         async for session, jobs in self._take:
             for at in range(0, len(jobs), JOBS_AT_ONCE):
-                await self._send_some(plane, session, jobs[at : at + JOBS_AT_ONCE])
+                for part in split_assignment(jobs[at : at + JOBS_AT_ONCE], None):
+                    await self._send_some(plane, session, part)
 
     async def _send_some(
         self, plane: Plane, session: bytes, jobs: list[tuple[JobRow, int]]

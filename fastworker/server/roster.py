@@ -28,7 +28,12 @@ from fastworker.core.facts import QueuePause
 from fastworker.core.records import DEFAULT_GRACE_SECONDS, FinishRow, JobRow, LaneKey
 from fastworker.errors import InternalError
 from fastworker.server.answers import Origin
-from fastworker.server.columns import age_assignment, assign_message, finished_messages
+from fastworker.server.columns import (
+    age_assignment,
+    assign_message,
+    finished_messages,
+    split_assignment,
+)
 from fastworker.server.manage import PauseOrigin
 from fastworker.transport.link import Cork, Link
 from fastworker.wire.messages import (
@@ -340,9 +345,11 @@ class ConnectedRoster:
             checkpoints: what attempts before have left, by job key.
         """
         link = self.subworkers.get(session)
-        if link is not None and jobs:
+        if link is None or not jobs:
+            return
+        for part in split_assignment(jobs, checkpoints):
             message = assign_message(
-                jobs, self._lane_key, wall=self._wall(), checkpoints=checkpoints
+                part, self._lane_key, wall=self._wall(), checkpoints=checkpoints
             )
             is_timed = message.budget is not None or message.remaining is not None
             age = partial(age_assignment, message) if is_timed else None

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import trio
 
-from fastworker.errors import FastWorkerError
+from fastworker.errors import FastWorkerError, InternalError
 from fastworker.wire.codec import Assembler, decode, pack
 from fastworker.wire.messages import Message, Piece
 from fastworker.wire.weights import weight_of
@@ -127,6 +127,7 @@ class Link:
         "_urgent",
         "_waiting",
         "cork",
+        "failure",
         "name",
         "on_overflow",
         "overflowed",
@@ -157,6 +158,8 @@ class Link:
         self._bounded = bounded
         self.overflowed = False
         """Whether its peer has left too much unread."""
+        self.failure: InternalError | None = None
+        """Why something could not be said, which has ended the connection."""
         self._owing_bytes = 0
         """About what the peer has not been sent of what is large."""
         self._over_since: float | None = None
@@ -323,7 +326,13 @@ class Link:
             del self._outbox[:room]
         if self._ageing:
             self._tell_ages(batch)
-        return list(pack(batch, transfers=self._transfers)) if batch else []
+        try:
+            return list(pack(batch, transfers=self._transfers)) if batch else []
+        except InternalError as error:
+            # Whoever sends serves others, too: this ends the one connection, and nothing else.
+            self.failure = error
+            self.shut()
+            return []
 
     def _tell_ages(self, batch: Sequence[Message]) -> None:
         now = trio.current_time()

@@ -8,6 +8,8 @@ from fastworker.core.facts import Retry
 from fastworker.core.records import (
     DEFAULT_OPTIONS,
     STATUS_NUMBERS,
+    Failure,
+    FinishRow,
     JobOptions,
     JobRow,
     LaneKey,
@@ -15,10 +17,15 @@ from fastworker.core.records import (
 )
 from fastworker.errors import ProtocolError
 from fastworker.server.columns import (
+    ASSIGNED_BYTES,
+    ASSIGNED_JOBS,
+    FINISHED_BYTES,
     MAX_RETRY_DELAY_SECONDS,
     age_assignment,
     assign_message,
+    finished_messages,
     outcomes_fact,
+    split_assignment,
 )
 from fastworker.wire.messages import Assign, Outcome
 
@@ -109,3 +116,25 @@ def test_wish_to_repeat_a_failed_attempt_reaches_the_core() -> None:
 def test_impossible_retry_is_refused(status: TaskStatus, delay: float, complaint: str) -> None:
     with pytest.raises(ProtocolError, match=complaint):
         outcomes_fact(SESSION, outcome(status, [0, delay, True, None]))
+
+
+def test_jobs_that_do_not_fit_into_one_message_go_in_several() -> None:
+    few = [leased(n) for n in range(9)]
+    assert list(split_assignment(few, None)) == [few]
+    large = [(job._replace(size=ASSIGNED_BYTES // 3), pool) for job, pool in few]
+    assert [len(part) for part in split_assignment(large, None)] == [3, 3, 3]
+    left = {number: bytes(ASSIGNED_BYTES // 2) for number in range(0, 9, 2)}
+    parts = list(split_assignment(few, left))
+    assert [entry for part in parts for entry in part] == few
+    assert all(sum(job.key in left for job, _ in part) <= 2 for part in parts)
+    many = few * ASSIGNED_JOBS
+    assert {len(part) for part in split_assignment(many, None)} == {ASSIGNED_JOBS}
+
+
+def test_ends_that_do_not_fit_into_one_message_go_in_several() -> None:
+    said = Failure("ValueError", "m" * 1000, "t" * (FINISHED_BYTES // 8), "")
+    rows = [
+        FinishRow(n, bytes([n]) * 16, TaskStatus.FAILURE, n, 1, 0.0, 1.0, None, said, True)
+        for n in range(5)
+    ]
+    assert [len(message.statuses) for message in finished_messages(rows)] == [1] * 5

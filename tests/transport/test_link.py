@@ -6,9 +6,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fastworker.transport.link import LAZY_SECONDS, Link, LinkClosed
-from fastworker.wire.codec import decode
-from fastworker.wire.messages import Beat, BeatAck, Bye, Message
+from fastworker.transport.link import LAZY_SECONDS, Cork, Link, LinkClosed
+from fastworker.wire.codec import MAX_FRAME_BYTES, decode
+from fastworker.wire.messages import Beat, BeatAck, Bye, Fetched, Message
 
 
 class Sink:
@@ -93,3 +93,19 @@ async def test_flush_does_not_wait_for_company(nursery: trio.Nursery) -> None:
     link.send(Bye("done"), lazy=True)
     await link.flush(1)
     assert sink.frames == [[Bye("done")]]
+
+
+@pytest.mark.trio
+async def test_what_no_frame_holds_ends_its_connection_and_no_other(nursery: trio.Nursery) -> None:
+    cork, ended = Cork(), trio.Event()
+    sinks = [Sink(), Sink()]
+    broken, other = (Link(sink, cork=cork) for sink in sinks)
+    broken.on_overflow = ended.set
+    with cork:
+        broken.send(Fetched(1, [{"value": bytes(MAX_FRAME_BYTES)}]))
+        other.send(Beat(1))
+    await ended.wait()
+    assert broken.closed and broken.failure is not None
+    nursery.start_soon(other.write_forever)
+    await other.flush(1)
+    assert [sink.frames for sink in sinks] == [[], [[Beat(1)]]]
