@@ -23,6 +23,7 @@ from typing import Final, TypeAlias
 
 import trio
 
+from fastworker.server.descriptors import raise_descriptor_limit
 from fastworker.wire.addresses import Address, parse_address
 from fastworker.wire.codec import decode, encode
 from fastworker.wire.handshake import DialerHandshake
@@ -213,6 +214,7 @@ def main() -> None:
     """See the top of this file."""
     what, address, *numbers = sys.argv[1:]
     token = os.environ["FASTWORKER_TOKEN"]
+    raise_descriptor_limit(int(numbers[0]) if what == "hold" else OPENING_AT_ONCE)
     if what == "hold":
         trio.run(hold, parse_address(address), token, int(numbers[0]))
     else:

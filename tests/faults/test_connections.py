@@ -55,7 +55,7 @@ def large(size: int) -> bytes:
 
 def test_c37_crowd_of_idle_connections(tmp_path: Path, rounds: Rounds) -> None:
     count = rounds.of("C37 idle connections", ci=300, full=10_000)
-    probes = 300 if rounds.is_full else 60
+    probes = 300 if rounds.is_full else 30
     found = measure(
         tmp_path,
         connections=count,
@@ -80,7 +80,7 @@ def test_c37_crowd_of_idle_connections(tmp_path: Path, rounds: Rounds) -> None:
 
 
 def test_c38_connections_that_come_and_go(tmp_path: Path, rounds: Rounds) -> None:
-    seconds = rounds.of("C38 seconds of churn", ci=5, full=600)
+    seconds = rounds.of("C38 seconds of churn", ci=3, full=600)
     found = measure(
         tmp_path,
         connections=0,
