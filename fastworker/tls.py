@@ -164,7 +164,7 @@ def _trusting(authorities: Path, purpose: ssl.Purpose) -> ssl.SSLContext:
         return ssl.create_default_context(purpose, cafile=authorities)
     except (OSError, ssl.SSLError) as error:
         raise InvalidOption(
-            f"--tls-ca {authorities} cannot be used: it is a file in PEM format with the "
+            f"--tls-ca {authorities} cannot be used: it must be a file in PEM format with the "
             f"certificates of authorities ({_reason(error)})"
         ) from error
 
@@ -178,8 +178,8 @@ def _finish(context: ssl.SSLContext, files: CertificateFiles) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise InvalidOption(
             f"--tls-cert {files.certificate} and --tls-key {files.key} cannot be used as a "
-            "certificate and its key; both are files in PEM format, and the key fits the "
-            f"certificate ({_reason(error)})"
+            "certificate and its key: both must be files in PEM format, and the key must fit "
+            f"the certificate ({_reason(error)})"
         ) from error
     return context
 

@@ -104,7 +104,8 @@ def test_what_is_wrong_is_named_with_its_origin(text: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("tenants = 3", "expects limits by tenant"),
+        ("tenants = 3", "in a file they are tables: [tenants.acme]"),
+        ('tenants = "acme:weight=3"', "in a file they are tables: [tenants.acme]"),
         ("tenants.acme = 3", "tenant 'acme' is not a table of limits"),
         ('tenants.acme.weight = "3"', "tenant 'acme': weight expects a whole number"),
         ("tenants.acme.weight = true", "tenant 'acme': weight expects a whole number"),

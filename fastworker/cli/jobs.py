@@ -263,7 +263,9 @@ def summary(report: Mapping[str, Any]) -> dict[str, object]:
         "addresses": ", ".join(report.get("addresses") or []),
         "store": f"{store.get('location')} ({store.get('kind')})",
         "durability": store.get("durability"),
-        "jobs": ", ".join(f"{count} {status}" for status, count in jobs.items() if count) or "none",
+        "jobs": ", ".join(f"{count} {status}" for status, count in jobs.items() if count)
+        # Of one tenant only those that have not ended are counted.
+        or ("none" if TaskStatus.SUCCESS in jobs or not jobs else "none that wait or run"),
         "queues": ", ".join(map(_queue, queues)) or "empty",
         "tenants": ", ".join(map(_tenant, report.get("tenants") or [])) or None,
         "workers": len(report.get("workers") or []),

@@ -56,7 +56,9 @@ def pause(
 
     with connected_client(resolved.settings) as client:
         client.pause(queue, tenant=tenant)
-    show_json({"queue": queue, "paused": True}) if as_json else show(f"{queue} is paused")
+    show_json({"queue": queue, "paused": True}) if as_json else show(
+        f"{_which(queue, tenant)} is paused"
+    )
 
 
 @with_settings(*CONNECTION)
@@ -69,4 +71,10 @@ def resume(
 
     with connected_client(resolved.settings) as client:
         client.resume(queue, tenant=tenant)
-    show_json({"queue": queue, "paused": False}) if as_json else show(f"{queue} goes on")
+    show_json({"queue": queue, "paused": False}) if as_json else show(
+        f"{_which(queue, tenant)} goes on"
+    )
+
+
+def _which(queue: str, tenant: str | None) -> str:
+    return queue if tenant is None else f"{queue} of {tenant}"

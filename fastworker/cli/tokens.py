@@ -79,7 +79,7 @@ def create(
     change_tokens(path, lambda tokens: (*tokens, _unused(tokens, made)))
     who = made.identity
     until = "" if who.expires_at is None else f", until {_moment(who.expires_at)}"
-    say(f"token {who.token_id}: {_words(made)} in tenant {who.tenant}{until}")
+    say(f"token {who.token_id}: {_words(made)} in tenant {who.tenant}{until}; kept in {path}")
     if made.text is None:
         say(f"the client certificate named {certificate!a} opens the control plane now")
     else:
@@ -94,9 +94,13 @@ def list_tokens(resolved: Resolved, as_json: AsJson = False) -> None:
     from fastworker.server.token_file import read_tokens
 
     now = time.time()
-    rows = [_row(each, now) for each in read_tokens(_path(resolved))]
+    path = _path(resolved)
+    rows = [_row(each, now) for each in read_tokens(path)]
     if as_json:
         show_json({"tokens": rows})
+        return
+    if not rows:
+        say(f"no tokens in {path}")
         return
     headers = ("id", "tenant", "roles", "created", "expires", "expired", "certificate")
     show_table(headers, [[row[name] for name in headers] for row in rows])

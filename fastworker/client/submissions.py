@@ -195,9 +195,7 @@ class Submission:
             return self._indeterminate(why)
         if self._last_answer is not None:
             return self.refusal_error(self._last_answer)
-        error = ControlPlaneUnavailable(
-            f"{self._what} was never sent: {why}. Is a control plane running at this address?"
-        )
+        error = ControlPlaneUnavailable(f"{self._what} was never sent: {why}")
         error.task_id = self.task_id
         return error
 

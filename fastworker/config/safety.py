@@ -30,8 +30,8 @@ def check_listen_safety(
     if not has_token and not insecure:
         raise InvalidOption(
             f"refusing to listen on {where} without a token, because other hosts can connect; "
-            "set FASTWORKER_TOKEN or --token-file, or listen on 127.0.0.1, or say --insecure "
-            "here and in every client"
+            "set FASTWORKER_TOKEN or --token-file, or issue tokens with `fastworker token create`, "
+            "or listen on 127.0.0.1, or say --insecure here and in every client"
         )
     if not has_token:
         secrecy = "" if has_tls else ", and read jobs and results on the network, without TLS"

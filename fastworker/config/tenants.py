@@ -66,7 +66,7 @@ class TenantTable:
     def read(self, raw: Raw) -> Tenants:
         if not raw.is_text:
             if not isinstance(raw.value, dict):
-                raise ValueError
+                raise InvalidOption("in a file they are tables: [tenants.acme] with weight = 3")
             return _read_all(raw.value.items(), raw)
         given = raw.value if isinstance(raw.value, list | tuple) else [raw.value]
         return _read_all((_split(word) for text in given for word in _words(text)), raw)

@@ -23,7 +23,7 @@ from fastworker.server.refusals import Refusals
 from fastworker.server.tls import Door
 from fastworker.transport.link import FrameStream, LinkClosed
 from fastworker.wire.codec import decode, encode
-from fastworker.wire.handshake import HANDSHAKE_FRAME_BYTES, ListenerHandshake
+from fastworker.wire.handshake import CERTIFICATE_ID, HANDSHAKE_FRAME_BYTES, ListenerHandshake
 from fastworker.wire.messages import Hello, Message, Problem, Proof
 
 M = TypeVar("M", bound=Message)
@@ -65,6 +65,23 @@ class Admission:
         return await self._refusals.wait_turn(host)
 
 
+def _without_proof(token_id: str, key: bytes | None) -> str:
+    if token_id == CERTIFICATE_ID:
+        return (
+            "it left, because no token stands for its certificate, or --tls-ca is not set here; "
+            "see `fastworker token create --certificate`"
+        )
+    if key is None:
+        return (
+            f"it has the token {token_id!a:.80}, which does not count here: it was never made, was "
+            "revoked or has expired; see `fastworker token list`"
+        )
+    return (
+        f"it left without proving that it has the token {token_id!a:.80}; "
+        "check that both sides are given the same token"
+    )
+
+
 async def _shake_hands(frames: FrameStream, door: Door) -> ListenerHandshake:
     handshake = ListenerHandshake(door.key, secrets.token_bytes)
     with trio.fail_after(HELLO_SECONDS):
@@ -75,10 +92,7 @@ async def _shake_hands(frames: FrameStream, door: Door) -> ListenerHandshake:
         try:
             proof = await _receive_one(frames, Proof)
         except LinkClosed:
-            raise PeerLeft(
-                f"it left without proving that it has the token {hello.token_id!a:.80}; "
-                "check that both sides are given the same token"
-            ) from None
+            raise PeerLeft(_without_proof(hello.token_id, key)) from None
         handshake.receive_proof(proof)
         if door.key(hello.token_id) != key:
             raise AuthenticationFailed(f"the token {hello.token_id!a:.80} was revoked just now")

@@ -74,11 +74,6 @@ def check_issued(token: IssuedToken) -> IssuedToken:
             f"a token cannot be called {name!a}: a dot ends the id in a token, and "
             f"{' and '.join(sorted(_TAKEN))} are taken; choose another --name"
         )
-    if name == CERTIFICATE_ID:
-        raise InvalidOption(
-            f"no token can be called {name!a}, which is what comes with a certificate; choose "
-            "another --name"
-        )
     if not identity.roles:
         raise InvalidOption(f"token {name!a} has no role; give it --role {'|'.join(Role)}")
     if identity.tenant != ALL_TENANTS:

@@ -92,7 +92,8 @@ class TokenWatch:
         count = connections.end_those(lambda who: not stands(who), _no_longer_valid)
         if count:
             logger.info(
-                "%d connections ended: their tokens were revoked, changed or have expired", count
+                "connections ended because their tokens were revoked, changed or have expired: %d",
+                count,
             )
 
 

@@ -19,6 +19,7 @@ MAX_PORT: Final = 65_535
 
 _TLS_BY_SCHEME: Final = {"tcp": False, "ws": False, "wss": True}
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?\Z")
+_AFTER_THE_PORT: Final = re.compile(r"[/?#]")
 _PORT: Final = re.compile(r"[0-9]{1,5}\Z")
 
 
@@ -70,20 +71,24 @@ def parse_address(text: str, *, default_port: int | None = None) -> Address:
         raise InvalidAddress(
             f"address {text[:40]!a}… has {len(text)} characters; at most {MAX_ADDRESS_CHARACTERS}"
         )
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        raise _invalid(text, "has no scheme; write it as tcp://host:port")
-    if scheme.lower() not in _TLS_BY_SCHEME:
-        raise _invalid(text, "starts with an unknown scheme; use tcp://, ws:// or wss://")
-    if "@" in rest:
+    if "@" in text:
         # The text may hold a password, so it is not repeated.
         raise InvalidAddress(
             "an address holds a user or a password before '@'; leave them out and set the token "
             "with FASTWORKER_TOKEN"
         )
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        raise _invalid(text, "has no scheme; write it as tcp://host:port")
+    if scheme.lower() not in _TLS_BY_SCHEME:
+        raise _invalid(text, "starts with an unknown scheme; use tcp://, ws:// or wss://")
     authority = rest.removesuffix("/")
     if any(mark in authority for mark in "/?#"):
-        raise _invalid(text, "has a path or a query; leave off everything after the port")
+        raise _invalid(
+            text,
+            "has a path or a query; leave off everything after the port, and set a token with "
+            "FASTWORKER_TOKEN",
+        )
     host, port_text = _host_and_port(text, authority)
     return Address(host, _port(text, port_text, default_port), _TLS_BY_SCHEME[scheme.lower()])
 
@@ -96,13 +101,20 @@ def parse_addresses(text: str, *, default_port: int | None = None) -> list[Addre
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
-        raise _invalid(text, "has an empty place in its list; separate addresses by one comma")
+        raise InvalidAddress("a list of addresses has an empty place; separate them by one comma")
     found = (parse_address(part, default_port=default_port) for part in parts)
     return list(dict.fromkeys(found))
 
 
 def _invalid(text: str, what: str) -> InvalidAddress:
-    return InvalidAddress(f"address {text!a} {what}")
+    return InvalidAddress(f"address {_shown(text)!a} {what}")
+
+
+def _shown(text: str) -> str:
+    """Without a path or a query: somebody may have put a token there."""
+    scheme, separator, rest = text.rpartition("://")
+    kept = _AFTER_THE_PORT.split(rest, maxsplit=1)[0]
+    return scheme + separator + kept + ("…" if len(kept) < len(rest) else "")
 
 
 def _host_and_port(text: str, authority: str) -> tuple[str, str | None]:

@@ -11,7 +11,7 @@ import trio
 
 from fastworker.server import admission, http_head
 from fastworker.wire.addresses import Address
-from fastworker.wire.handshake import DialerHandshake
+from fastworker.wire.handshake import CERTIFICATE_TOKEN, DialerHandshake
 from fastworker.wire.messages import Challenge, Proof
 from tests.bad_input.raw import (
     TOKEN,
@@ -189,6 +189,25 @@ async def test_peer_that_leaves_before_its_proof_leaves_a_line(
             assert isinstance(await answer_to(peer), Challenge)
         await trio.testing.wait_all_tasks_blocked(0.02)
     assert "left without proving that it has the token 'default'" in caplog.text
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("token", "says"),
+    [
+        ("gone." + "x" * 40, "has the token 'gone', which does not count here"),
+        (CERTIFICATE_TOKEN, "no token stands for its certificate"),
+    ],
+)
+async def test_peer_that_leaves_because_of_what_is_not_known_here_leaves_another(
+    address: Address, caplog: pytest.LogCaptureFixture, token: str, says: str
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="fastworker.server"):
+        async with open_raw(address) as peer:
+            await peer.send_messages(DialerHandshake("client", token, os.urandom).hello())
+            assert isinstance(await answer_to(peer), Challenge)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+    assert says in caplog.text and token not in caplog.text
 
 
 @pytest.mark.trio

@@ -158,6 +158,8 @@ def test_bulk_changes_and_queues(shell: Shell) -> None:
     assert (states["bulk"]["paused"], states["bulk"]["queued"]) == (True, 2)
     assert "paused" in shell("queues", "list")
     assert shell("queues", "resume", "bulk") == "bulk goes on"
+    assert shell("queues", "pause", "bulk", "--tenant", "shop") == "bulk of shop is paused"
+    assert shell("queues", "resume", "bulk", "--tenant", "shop") == "bulk of shop goes on"
     assert shell("submit", "add", "[2, 3]", "--queue", "bulk", "--wait") == "5"
     shell.wait_queue("bulk")
     left = len(json.loads(shell("dead", "list", "--json")))

@@ -50,3 +50,5 @@ def test_the_report_of_a_control_plane_in_a_few_lines() -> None:
         "tasks": "add",
     }
     assert summary({})["jobs"] == "none"
+    assert summary({"jobs": {"queued": 0, "running": 0}})["jobs"] == "none that wait or run"
+    assert summary({"jobs": {"queued": 0, "success": 0}})["jobs"] == "none"

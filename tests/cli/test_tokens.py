@@ -35,7 +35,7 @@ def token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Tokens:
 def test_a_token_is_printed_once_and_kept(token: Tokens) -> None:
     text, said = token("create", "--role", "submit", "--tenant", "shop", "--name", "web")
     assert text.startswith("web.") and len(text) > 40
-    assert "submit in tenant shop" in said and text not in said
+    assert f"submit in tenant shop; kept in {token.file}\n" in said and text not in said
     (kept,) = read_tokens(token.file)
     assert kept.text == text
     assert (kept.identity.tenant, kept.identity.roles) == ("shop", {Role.SUBMIT})
@@ -49,6 +49,11 @@ def test_roles_repeat_and_a_name_is_made_up(token: Tokens) -> None:
     assert text.startswith("admin-")
     (kept,) = read_tokens(token.file)
     assert kept.identity.roles == {Role.WORKER, Role.ADMIN} and kept.identity.tenant == "*"
+
+
+def test_where_no_tokens_are_is_said(token: Tokens) -> None:
+    assert token("list") == ("", f"no tokens in {token.file}\n")
+    assert json.loads(token("list", "--json")[0]) == {"tokens": []}
 
 
 @pytest.mark.parametrize(("length", "seconds"), [("30d", 2_592_000), ("12h", 43_200), ("5s", 5)])

@@ -68,6 +68,25 @@ def test_password_is_refused_and_not_repeated() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tcp://a:1?token=hunter2",
+        "tcp://a:1/hunter2",
+        "tcp://a:1#hunter2",
+        "https://a:1?token=hunter2",
+        "a:1?token=hunter2",
+        "me:hunter2@a:1",
+        "tcp://a?token=hunter2",
+    ],
+)
+def test_d47_a_secret_in_an_address_is_refused_and_not_repeated(text: str) -> None:
+    for read in (parse_address, parse_addresses):
+        with pytest.raises(InvalidAddress) as caught:
+            read(text)
+        assert "hunter2" not in str(caught.value)
+
+
 def test_list_keeps_the_order_and_each_once() -> None:
     found = parse_addresses("tcp://b:1, wss://a:2,ws://b:1")
     assert found == [Address("b", 1), Address("a", 2, True)]
