@@ -128,6 +128,11 @@ class Intake:
     def receive(self, message: Submit) -> None:
         """Take one `Submit`; its answer comes now or later through ``send``."""
         ids = split_ids(message.ids)
+        if len(ids) > MAX_GROUP_JOBS:
+            # Each may be refused in a sentence of its own, in the one answer.
+            raise ProtocolError(
+                f"message Submit, field ids: expected at most {MAX_GROUP_JOBS}, got {len(ids)}"
+            )
         answer = Answer(message.request, self._send, open=len(ids))
         if max(map(len, message.payloads), default=0) > MAX_PAYLOAD_BYTES:
             raise ProtocolError(

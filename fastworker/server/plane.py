@@ -35,6 +35,9 @@ logger = logging.getLogger("fastworker.server")
 MAX_WARNINGS = 1000
 """Different once-only warnings remembered; after that the log has had enough of them."""
 
+TOLD_CHARACTERS = 1024 * 1024
+"""Of what subworkers say of themselves in one roster or report; the rest is only counted."""
+
 CallbackResolver = Callable[[list[str], str | None], Awaitable[dict[str, str | FastWorkerError]]]
 """(addresses, submitter's host) → by address, what to store or why it is refused."""
 
@@ -106,15 +109,16 @@ class Plane:
 
         What they run for others is not told.
         """
+        room = _Room()
         return [
             {
                 "label": session.label,
                 "incarnation": session.incarnation.hex(),
                 "host": session.host,
                 "pid": session.pid,
-                "queues": sorted(session.queues),
-                "tasks": sorted(session.tasks),
-                "tags": list(session.tags),
+                "queues": room.keep(sorted(session.queues)),
+                "tasks": room.keep(sorted(session.tasks)),
+                "tags": room.keep(list(session.tags)),
                 "slots": list(session.pools),
                 "running": sum(self.job(job_id, sees) is not None for job_id in session.held)
                 if sees is not None
@@ -143,6 +147,7 @@ class Plane:
             for name, signature in session.signatures.items():
                 found.setdefault(name, set()).add(signature)
                 workers[name] = workers.get(name, 0) + 1
+        room = _Room()
         return [
             {
                 "name": name,
@@ -151,7 +156,23 @@ class Plane:
                 "workers": workers[name],
             }
             for name, signatures in sorted(found.items())
+            if room.keep([name, min(signatures)])
         ]
+
+
+class _Room:
+    """What of the texts of one roster there is room for."""
+
+    def __init__(self) -> None:
+        self._left = TOLD_CHARACTERS
+
+    def keep(self, texts: list[str]) -> list[str]:
+        """The texts if there is room for all of them, else none."""
+        size = sum(map(len, texts))
+        if size > self._left:
+            return []
+        self._left -= size
+        return texts
 
 
 def _with_host(address: str, host: str) -> str:

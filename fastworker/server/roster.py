@@ -52,6 +52,9 @@ MAX_WATCHERS: Final = 64
 """Connections told about one job; more than that is a loop in somebody's program."""
 
 
+STACK_CHARACTERS: Final = 2 * 1024 * 1024
+"""In the answer to one `Cancel`; further jobs that do not stop are told without."""
+
 CLOSED_WATCHERS: Final = 64
 """Departed connections that may still be among the watchers; then all are looked through once."""
 
@@ -79,12 +82,14 @@ class CancelOrigin:
         self._request = request
         self._outcomes = ["unknown"] * count
         self._stacks: dict[int, str] = {}
+        self._room = STACK_CHARACTERS
         self._open = count
 
     def settle(self, index: int, outcome: str, stack: str | None = None) -> None:
         """One id is settled; the answer goes out with the last one."""
         self._outcomes[index] = outcome
-        if stack is not None:
+        if stack is not None and self._room >= len(stack):
+            self._room -= len(stack)
             self._stacks[index] = stack
         self._open -= 1
         if self._open == 0:
@@ -137,6 +142,8 @@ class ConnectedRoster:
         self._wall = wall
         self._watchers: dict[bytes, list[Watcher]] = {}
         self._left = 0
+        self._has_news = False
+        """Whether the clients are to be told of the subworkers at the end of this turn."""
         self.cork = Cork()
         """Of all links of this control plane."""
         self.subworkers: dict[bytes, Link] = {}
@@ -173,6 +180,10 @@ class ConnectedRoster:
         with self.cork:
             for command in commands:
                 self._carry_out(command)
+            if self._has_news:
+                # Once: it costs every client something, and is the same for all of them.
+                self._has_news = False
+                self._announce_roster()
 
     def _carry_out(self, command: Command) -> None:
         match command:
@@ -204,7 +215,7 @@ class ConnectedRoster:
             case AnswerPause():
                 _pause_origin(command.fact).answer()
             case AnnounceRoster():
-                self._announce_roster()
+                self._has_news = True
             case AnnounceLines():
                 for listen in self.on_lines:
                     listen(command.ids)

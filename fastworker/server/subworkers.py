@@ -55,6 +55,13 @@ MAX_TASK_CLIENTS: Final = 10_000
 them; each costs a few KiB here."""
 
 
+MAX_OFFER_CHARACTERS: Final = 256 * 1024
+"""Of names and signatures in what one subworker says of itself: some thousand tasks. It is kept,
+and told to every client that sees it."""
+
+MAX_HOST_CHARACTERS: Final = 255
+
+
 class SubworkerPeer:
     """One subworker on one connection."""
 
@@ -134,6 +141,7 @@ class SubworkerPeer:
             case Capacity():
                 await put(CapacityChange(session, _pools(message.pools), _pools(message.prefetch)))
             case Offered():
+                _check_offer(message)
                 tasks = dict(_task_pools(message))
                 await put(Offer(session, tasks, _signatures(message), _withheld(message)))
             case Relay():
@@ -155,6 +163,7 @@ class SubworkerPeer:
         if self._session is not None:
             raise ProtocolError("message Register came twice on one connection")
         label = check_name("worker", message.label)
+        _check_offer(message)
         self._check_tenant(message.incarnation)
         self._warn_of_twins(label, message.incarnation)
         self._session = message.incarnation
@@ -180,7 +189,7 @@ class SubworkerPeer:
                 prefetch=_pools(message.prefetch),
                 local=message.local,
                 claims=claims,
-                host=message.host,
+                host=message.host[:MAX_HOST_CHARACTERS],
                 pid=message.pid,
                 tags=tuple(message.tags or ()),
                 withheld=_withheld(message),
@@ -266,6 +275,18 @@ class SubworkerPeer:
             del self._plane.roster.subworkers[self._session]
             self._plane.roster.last_heard.pop(self._session, None)
         await self._plane.inbox.put(Disconnection(self._session, self, self._leaving))
+
+
+def _check_offer(message: Register | Offered) -> None:
+    size = sum(len(str(row[0])) + len(str(row[2])) for row in message.tasks)
+    size += sum(len(task) + len(str(tag)) for task, tag in (message.withheld or {}).items())
+    if isinstance(message, Register):
+        size += sum(map(len, (*message.queues, *(message.tags or ()))))
+    if size > MAX_OFFER_CHARACTERS:
+        raise ProtocolError(
+            f"message {type(message).__name__}, field tasks: with queues and tags at most "
+            f"{MAX_OFFER_CHARACTERS} characters, got {size}; offer fewer tasks"
+        )
 
 
 def _pools(column: object) -> tuple[int, ...]:

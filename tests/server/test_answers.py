@@ -9,8 +9,8 @@ from fastworker.core.commands import Refusal
 from fastworker.core.facts import Submission
 from fastworker.core.ids import split_ids
 from fastworker.core.keys import DEFAULT_KEY_SECONDS
-from fastworker.errors import InvalidOption
-from fastworker.server.answers import Intake, Origin
+from fastworker.errors import InvalidOption, ProtocolError
+from fastworker.server.answers import MAX_GROUP_JOBS, Intake, Origin
 from fastworker.server.inbox import Inbox
 from fastworker.wire.messages import Submit, Submitted
 
@@ -125,3 +125,11 @@ async def test_a_full_inbox_says_when_to_try_again(monkeypatch: pytest.MonkeyPat
     refused = answer.refused or []
     assert [row[:2] for row in refused] == [[n, "overloaded"] for n in (0, 1, 3, 4)]
     assert all(isinstance(row[3], float) and row[3] > 0 for row in refused)
+
+
+@pytest.mark.trio
+async def test_more_jobs_than_one_answer_can_refuse_are_no_submission() -> None:
+    ids = bytes(16 * (MAX_GROUP_JOBS + 1))
+    message = Submit(1, [["add", "default", 0, {}]], ids, [b""] * (MAX_GROUP_JOBS + 1))
+    with pytest.raises(ProtocolError, match="field ids: expected at most"):
+        Peer().intake.receive(message)

@@ -5,8 +5,14 @@ from __future__ import annotations
 import weakref
 
 from fastworker.core.records import LaneKey
-from fastworker.server.roster import CLOSED_WATCHERS, ConnectedRoster, Watcher
-from fastworker.wire.messages import Message
+from fastworker.server.roster import (
+    CLOSED_WATCHERS,
+    STACK_CHARACTERS,
+    CancelOrigin,
+    ConnectedRoster,
+    Watcher,
+)
+from fastworker.wire.messages import Cancelled, Message
 
 JOBS = [bytes([number]) * 16 for number in range(CLOSED_WATCHERS + 1)]
 
@@ -41,3 +47,13 @@ def test_departed_watchers_are_forgotten_though_their_jobs_go_on() -> None:
     del peer
     assert [each() for each in departed] == [None] * len(departed)
     assert [roster.watchers_of(job_id) for job_id in JOBS] == [1] * len(JOBS)
+
+
+def test_stacks_beyond_what_one_answer_holds_are_left_out() -> None:
+    peer = Peer()
+    origin = CancelOrigin(peer, 1, 3)
+    for index in range(3):
+        origin.settle(index, "unwinding", "s" * (STACK_CHARACTERS // 2))
+    (answer,) = peer.told
+    assert isinstance(answer, Cancelled) and answer.stacks is not None
+    assert [stack is None for stack in answer.stacks] == [False, False, True]

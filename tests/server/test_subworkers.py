@@ -11,11 +11,22 @@ import trio.testing
 
 from fastworker.core.records import DEFAULT_OPTIONS, JobRow, TaskStatus
 from fastworker.server.payloads import PayloadLoader
-from fastworker.server.plane import Plane
+from fastworker.server.plane import TOLD_CHARACTERS, Plane
+from fastworker.server.subworkers import MAX_OFFER_CHARACTERS
 from fastworker.transport.dial import open_link
 from fastworker.transport.link import Link
-from fastworker.wire.addresses import parse_address
-from fastworker.wire.messages import Assign, Message, Register, Registered, Submit, Submitted
+from fastworker.wire.addresses import Address, parse_address
+from fastworker.wire.messages import (
+    Assign,
+    Introduce,
+    Message,
+    Problem,
+    Register,
+    Registered,
+    Roster,
+    Submit,
+    Submitted,
+)
 from tests.server.test_listener import TOKEN, control_plane
 
 pytestmark = pytest.mark.trio
@@ -75,3 +86,37 @@ async def test_arguments_read_for_a_lease_that_was_given_back_are_not_sent(stand
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert sent == ([leased.id] if stands else [])
+
+
+async def test_what_a_subworker_says_of_itself_is_bounded_and_so_is_what_clients_are_told() -> None:
+    async with control_plane() as plane, trio.open_nursery() as nursery:
+        address = parse_address(plane.addresses[0])
+        client, _ = await nursery.start(_hold_open, address, "client")
+        client.send(Introduce(b"c" * 16, True))
+        name = "t" * 120
+        most = MAX_OFFER_CHARACTERS // (len(name) + 4)
+        workers = TOLD_CHARACTERS // MAX_OFFER_CHARACTERS + 2
+        for worker in range(workers):
+            link, _ = await nursery.start(_hold_open, address, "subworker")
+            rows: list[list[object]] = [[f"{name}{n:04d}", 0, ""] for n in range(most)]
+            session = bytes([worker]) * 16
+            link.send(Register(session, f"w{worker}", [], rows, [1], [0], host="h" * 65_000))
+            assert isinstance((await _receive(link, 1))[0], Registered)
+        rosters = [each for each in await _receive(client, workers + 1) if type(each) is Roster]
+        assert len(rosters[-1].workers) == workers
+        told = str(rosters[-1])
+        assert len(told) < 3 * TOLD_CHARACTERS and "h" * 256 not in told
+        link, _ = await nursery.start(_hold_open, address, "subworker")
+        rows.append(["one more", 0, "x" * 200])
+        link.send(Register(b"z" * 16, "greedy", [], rows, [1], [0]))
+        (problem,) = await _receive(link, 1)
+        assert isinstance(problem, Problem) and "offer fewer tasks" in problem.message
+        nursery.cancel_scope.cancel()
+
+
+async def _hold_open(
+    address: Address, role: str, task_status: trio.TaskStatus[tuple[Link, object]]
+) -> None:
+    async with open_link(address, role=role, token=TOKEN, agent="test") as found:
+        task_status.started(found)
+        await trio.sleep_forever()
