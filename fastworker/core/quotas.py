@@ -80,7 +80,9 @@ def admit(
     if rate is None and _has_room(draft.memory, admissions, fact.tenant, len(rows), fact.size()):
         admissions.note(fact.tenant, len(rows), fact.size())
         return rows
-    new = {fact.ids[index]: index for index in rows if not is_repeat(fact.ids[index])}
+    # Of an id that comes twice, the first one is stored.
+    new = {fact.ids[index]: index for index in reversed(rows) if not is_repeat(fact.ids[index])}
+    new = dict(reversed(new.items()))
     sizes = [len(fact.payloads[index]) for index in new.values()]
     gate = _Gate(draft, fact.tenant, now)
     if fact.atomic:

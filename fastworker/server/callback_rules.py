@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
@@ -47,6 +48,8 @@ _COMPATIBLE: Final = ipaddress.ip_network("::/96")
 _IPV4_MASK: Final = 0xFFFF_FFFF
 
 _lookup_threads: Final = trio.CapacityLimiter(LOOKUPS_AT_ONCE)
+_listed_threads: Final = trio.CapacityLimiter(LOOKUPS_AT_ONCE)
+"""Of their own for hosts that are listed: name servers that never answer hold up no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,8 @@ class CallbackRules:
 
     def __init__(self, allowed: Iterable[str], look_up: LookUp | None = None) -> None:
         self._listed = [_listed(text) for text in allowed]
-        self._look_up = _look_up if look_up is None else look_up
+        hosts = {entry.host for entry in self._listed}
+        self._look_up = partial(_look_up, hosts) if look_up is None else look_up
 
     def one_look_each(self) -> LookUp:
         """For the addresses of one submission: each name is looked up once, all in one time."""
@@ -251,8 +255,11 @@ def _family(address: IPAddress | None) -> int:
     return 0 if address is None else address.version
 
 
-async def _look_up(host: str, port: int) -> list[IPAddress]:
+async def _look_up(listed: Collection[str], host: str, port: int) -> list[IPAddress]:
     """The addresses of a host, in the system's order.
+
+    Args:
+        listed: hosts of ``--callback-allow``.
 
     Raises:
         OSError: it is not known.
@@ -262,9 +269,10 @@ async def _look_up(host: str, port: int) -> list[IPAddress]:
         return [_plain(host)]
     except ValueError:
         pass
+    threads = _listed_threads if host in listed else _lookup_threads
     with trio.fail_after(LOOKUP_SECONDS):
         answers = await trio.to_thread.run_sync(
-            _ask_system, host, port, abandon_on_cancel=True, limiter=_lookup_threads
+            _ask_system, host, port, abandon_on_cancel=True, limiter=threads
         )
     return [_plain(answer) for answer in answers]
 

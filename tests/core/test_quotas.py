@@ -92,6 +92,15 @@ def test_the_bytes_of_its_arguments_are_bounded_and_nothing_overtakes() -> None:
     assert backlog(plane) == (3, 100)
 
 
+def test_an_id_that_comes_twice_is_weighed_as_what_is_stored() -> None:
+    plane = limited(max_queued_bytes=100)
+    fact = jobs(2)
+    fact.ids = [fact.ids[0]] * 2
+    fact.payloads = [bytes(101), b""]
+    assert indices(refused(plane, fact)) == [0, 1]
+    assert backlog(plane) == (0, 0)
+
+
 def test_what_never_fits_is_refused_for_good() -> None:
     plane = limited(max_queued_bytes=100, max_queued_jobs=5)
     (no,) = refused(plane, jobs(1, size=101))

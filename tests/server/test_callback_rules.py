@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import threading
 
 import pytest
 import trio
 import trio.testing
 
 from fastworker.errors import Forbidden, InvalidAddress, InvalidOption
+from fastworker.server import callback_rules
 from fastworker.server.callback_rules import (
     LOOKUP_SECONDS,
+    LOOKUPS_AT_ONCE,
     MAX_HOSTS_PER_SUBMISSION,
     CallbackRules,
     CallbackTarget,
@@ -175,6 +178,33 @@ async def test_name_servers_that_do_not_answer_delay_a_submission_once(
         with pytest.raises(Forbidden):
             await rules.resolve(f"http://a{number}/", "10.1.2.3", look_up)
     assert trio.current_time() - begun == pytest.approx(LOOKUP_SECONDS)
+
+
+@pytest.mark.trio
+async def test_names_that_nobody_answers_for_do_not_hold_up_listed_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    released = threading.Event()
+
+    def ask(host: str, port: int) -> list[str]:
+        if host.endswith(".silent"):
+            released.wait(30)
+        return ["10.1.2.3"]
+
+    monkeypatch.setattr(callback_rules, "_ask_system", ask)
+    rules = CallbackRules(["hooks.example"])
+    try:
+        async with trio.open_nursery() as nursery:
+            for number in range(LOOKUPS_AT_ONCE + 1):
+                url = f"https://x{number}.silent/"
+                nursery.start_soon(rules.resolve, url, "10.0.0.7")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            with trio.fail_after(3):
+                target = await rules.resolve("https://hooks.example/", "10.0.0.8")
+            assert str(target.found) == "10.1.2.3"
+            nursery.cancel_scope.cancel()
+    finally:
+        released.set()
 
 
 @pytest.mark.trio
