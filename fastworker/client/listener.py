@@ -155,7 +155,7 @@ async def _serve(stream: ByteStream, queue: CallbackQueue, token: str) -> None:
         max_size=MAX_MESSAGE_BYTES,
         logger=QUIET,
     )
-    transport = WebSocketTransport(stream, protocol)
+    transport = WebSocketTransport(stream, protocol, stranger=True)
     with anyio.fail_after(OPENING_SECONDS):
         request = await transport.next_event()
         if not isinstance(request, Request):
@@ -215,6 +215,7 @@ async def _receive(
                         "it sent a callback that nobody with our token has sent now"
                     )
                 proved = True
+                transport.proved()
 
 
 async def _acknowledge(transport: WebSocketTransport, taken: _Taken) -> None:

@@ -49,16 +49,33 @@ UNSENT_MILLISECONDS: Final = 15_000
 """Bytes the peer's kernel has not taken for this long end the connection (TCP_USER_TIMEOUT)."""
 
 
-class WebSocketTransport:
-    """Whole frames over a WebSocket. One task may send while another receives."""
+STRANGER_BYTES: Final = 8 * 1024
+"""Read in one go from somebody who has proved nothing: a thousand frames, if they are empty."""
 
-    def __init__(self, stream: ByteStream, protocol: Protocol) -> None:
+STRANGER_FRAMES: Final = 64
+"""All that such a one may send: one message, in pieces."""
+
+
+class WebSocketTransport:
+    """Whole frames over a WebSocket. One task may send while another receives.
+
+    Args:
+        stranger: whether the peer has proved nothing yet: see `proved`.
+    """
+
+    def __init__(self, stream: ByteStream, protocol: Protocol, *, stranger: bool = False) -> None:
         self._stream = stream
         self._protocol = protocol
         self._sending = anyio.Lock()
         self._broken = False
         self._events: list[Request | Response | Frame] = []
         self._fragments: list[bytes] = []
+        self._receive_bytes = STRANGER_BYTES if stranger else RECEIVE_BYTES
+        self._frames_left: int | None = STRANGER_FRAMES if stranger else None
+
+    def proved(self) -> None:
+        """The peer has shown who it is: it may send as much as it likes."""
+        self._receive_bytes, self._frames_left = RECEIVE_BYTES, None
 
     async def send(self, frame: bytes) -> None:
         """Send one binary message.
@@ -81,6 +98,10 @@ class WebSocketTransport:
             event = await self.next_event()
             if not isinstance(event, Frame):
                 continue
+            if self._frames_left is not None:
+                self._frames_left -= 1
+                if self._frames_left < 0:
+                    raise ConnectionError("too many frames came before one that proves anything")
             if event.opcode is Opcode.TEXT:
                 raise ConnectionError("the peer sent text; only binary messages are spoken here")
             if event.opcode not in (Opcode.BINARY, Opcode.CONT):
@@ -103,7 +124,7 @@ class WebSocketTransport:
             if self._protocol.close_expected() and self._protocol.state is not State.CONNECTING:
                 raise ConnectionError(self._ended())
             try:
-                self._protocol.receive_data(await self._stream.receive(RECEIVE_BYTES))
+                self._protocol.receive_data(await self._stream.receive(self._receive_bytes))
             except anyio.EndOfStream:
                 self._protocol.receive_eof()
             except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
