@@ -265,14 +265,12 @@ class Settings:
         default=None,
         repr=False,
         metadata=_about(
-            Text("a token"), "shared secret, at least 32 characters", flag=False, file=False
+            Text("a token"), "the token: a secret of at least 32 characters", flag=False, file=False
         ),
     )
     token_file: Path | None = field(
         default=None,
-        metadata=_about(
-            FilePath("a file"), "file with the shared token, readable by you alone", "FILE"
-        ),
+        metadata=_about(FilePath("a file"), "file with the token, readable by you alone", "FILE"),
     )
     tokens_file: Path | None = field(
         default=None,

@@ -49,7 +49,7 @@ class _Bound(NamedTuple):
         if self.tenant is None:
             message += f"add workers, or raise {self.setting}"
         else:
-            message += f"wait, or have {self.setting} of its --tenants raised"
+            message += f"wait, or have its {self.setting} raised (--tenants)"
         return _Verdict("overloaded", message, FULL_RETRY_SECONDS)
 
     def never(self, amount: int) -> _Verdict:
@@ -191,6 +191,6 @@ class _Gate:
     def _too_fast(self, rate: float, seconds: float) -> _Verdict:
         message = (
             f"tenant {self._tenant!r} may submit {rate:g} jobs a second; "
-            "submit more slowly, or have max-submissions-per-second of its --tenants raised"
+            "submit more slowly, or have its max-submissions-per-second raised (--tenants)"
         )
         return _Verdict("overloaded", message, seconds)

@@ -63,7 +63,7 @@ class Connections:
         if tenant != ALL_TENANTS and most is not None and self.by_tenant[tenant] >= most:
             raise Overloaded(
                 f"tenant {tenant!r} has {self.by_tenant[tenant]} connections and may have {most}; "
-                "close some, or have max-connections of its --tenants raised",
+                "close some, or have its max-connections raised (--tenants)",
                 retry_after=FULL_RETRY_SECONDS,
             )
         self._open.add(connection)

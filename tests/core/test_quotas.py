@@ -71,7 +71,7 @@ def test_a_tenant_has_so_many_jobs_waiting_and_others_as_many_as_they_like() -> 
     assert (no.index, no.code, no.retry_after) == (1, "overloaded", 1.0)
     assert no.message == (
         "3 jobs of tenant 'acme' wait already and it may have 3; "
-        "wait, or have max-queued-jobs of its --tenants raised"
+        "wait, or have its max-queued-jobs raised (--tenants)"
     )
     assert indices(more) == [2]
     assert refused(plane, jobs(10, tenant="other")) == []
@@ -237,7 +237,7 @@ def test_a_tenant_submits_so_many_jobs_a_second_and_is_told_when_the_next_may_co
     ]
     assert refusals[0].message == (
         "tenant 'acme' may submit 4 jobs a second; "
-        "submit more slowly, or have max-submissions-per-second of its --tenants raised"
+        "submit more slowly, or have its max-submissions-per-second raised (--tenants)"
     )
     assert refused(plane, jobs(100, tenant="other")) == []
     assert indices(refused(plane, jobs(2), seconds=0.25)) == [1]
