@@ -162,16 +162,16 @@ def is_served_here(tenant: str | None) -> bool:
 
 
 def lease_to_show(tenant: str | None) -> Lease | None:
-    """What proves that a client here may see this tenant's jobs. The default tenant's are what
-    everybody here sees who shows none.
+    """What proves that a client here may see this tenant's jobs. One that no job has started
+    shows none, and sees none until it has submitted something for a job.
 
     Raises:
         ConnectionError: no job of that tenant runs here now.
     """
-    if _ambient.tenancy is None or tenant in (None, DEFAULT_TENANT):
+    if _ambient.tenancy is None or tenant is None:
         return None
     lease = _ambient.tenancy.lease_of(tenant)
-    if lease is None:
+    if lease is None and tenant != DEFAULT_TENANT:
         raise ConnectionError("no job of the tenant whose job started this client runs here now")
     return lease
 

@@ -69,6 +69,10 @@ MAX_IDS: Final = 10_000
 PART_IDS: Final = 1_000
 """Of a large request, for one turn of the loop: others have theirs in between."""
 
+NOBODY: Final = ""
+"""The tenant, which cannot be, of a client behind a subworker that has shown no lease: a subworker
+runs jobs, and does not look at or change others."""
+
 Authority = Callable[[bytes, int], JobRow | None]
 """The job of (job id, token), if that is a lease this connection speaks for."""
 
@@ -102,6 +106,8 @@ class ClientPeer(Watcher):
         self._parent: JobRow | None = None
         self._bound = authority is None
         """Whether its tenant is certain: inside jobs once it has shown the lease of one."""
+        self._proved = self._bound
+        """The same, or it has submitted something for a job of the tenant it is taken for."""
         self._callbacks: dict[str, str | FastWorkerError] = {}
         self.client_id: bytes | None = None
         self._intake = Intake(
@@ -114,7 +120,7 @@ class ClientPeer(Watcher):
     @property
     def sees(self) -> str | None:
         """The tenant whose jobs there are for this client; None: everybody's."""
-        return self._identity.sees
+        return self._identity.sees if self._proved else NOBODY
 
     def send(self, message: Message) -> None:
         """Queue a message for this client; nothing happens once it has left."""
@@ -224,7 +230,7 @@ class ClientPeer(Watcher):
             raise Forbidden("the job that this client speaks for no longer holds its lease")
         self._identity = self._identity.in_job(self._plane.tenant_of(parent))
         self._intake.tenant = self._identity.submits_as
-        self._bound = True
+        self._bound = self._proved = True
 
     async def _submit(self, message: Submit) -> None:
         if self._plane.draining:
@@ -260,6 +266,7 @@ class ClientPeer(Watcher):
                 "this client was started by a job of another tenant; start one in each job"
             )
         self._intake.tenant = tenant
+        self._proved = self._proved or tenant == self._identity.tenant
 
     def _complete(self, options: JobOptions) -> JobOptions:
         """Write what only this side may write: it is never taken from the wire."""

@@ -28,7 +28,10 @@ from fastworker.wire.handshake import DialerHandshake
 from fastworker.wire.messages import (
     Assign,
     Cancel,
+    Cancelled,
     Challenge,
+    Fetch,
+    Fetched,
     Introduce,
     Manage,
     Message,
@@ -318,10 +321,18 @@ async def test_d38_a_worker_submits_and_completes_only_with_its_leases(
         for message in (submission(), submission(parent=some_id(), parent_token=1)):
             refused = await relayed(message)
             assert isinstance(refused, Problem) and refused.code == "forbidden"
-        assert isinstance(await asked(app, submission()), Submitted)
+        mine = submission()
+        assert isinstance(await asked(app, mine), Submitted)
         assign = await answer_to(peer)
         assert isinstance(assign, Assign)
         job, (lease,) = assign.ids, assign.tokens
+        # Nor does it see, cancel or replay those of others, not even of its own tenant.
+        assert job == mine.ids
+        assert await relayed(Fetch(8, job)) == Fetched(8, [])
+        assert await relayed(Cancel(8, job)) == Cancelled(8, ["unknown"])
+        assert await relayed(Query(8, "jobs")) == Report(8, {"jobs": []})
+        unknown = await relayed(Manage(8, "replay", {"ids": job}))
+        assert isinstance(unknown, Problem) and unknown.code == "unknown_job"
         forged = Outcome(job, [lease + 1], b"\x04", [b""], [1.0], [2.0])
         acknowledged = await asked(peer, forged)
         assert isinstance(acknowledged, OutcomeAck) and list(acknowledged.stale) == [lease + 1]

@@ -10,7 +10,7 @@ from fastworker.client import current
 from fastworker.core.ids import id_bytes, id_text
 from fastworker.core.records import DEFAULT_TENANT
 from fastworker.errors import Forbidden
-from fastworker.server.clients import ClientPeer
+from fastworker.server.clients import NOBODY, ClientPeer
 from fastworker.server.identity import Identity
 from fastworker.wire import messages as m
 from fastworker.wire.values import open_value
@@ -89,7 +89,7 @@ async def test_a_client_in_a_job_shows_a_lease_that_stands_or_is_refused(
 
         unproved, proved = peer(), peer()
         await unproved.receive(m.Introduce(b"c" * 16))
-        assert unproved.sees == DEFAULT_TENANT
+        assert unproved.sees == NOBODY
         await proved.receive(m.Introduce(b"c" * 16, parent=job, parent_token=row.token))
         assert proved.sees == "acme"
         for token in (row.token + 1, None):
