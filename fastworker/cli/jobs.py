@@ -261,7 +261,7 @@ def summary(report: Mapping[str, Any]) -> dict[str, object]:
     return {
         "version": report.get("version"),
         "addresses": ", ".join(report.get("addresses") or []),
-        "store": f"{store.get('location')} ({store.get('kind')})",
+        "store": _store(store),
         "durability": store.get("durability"),
         "jobs": ", ".join(f"{count} {status}" for status, count in jobs.items() if count)
         # Of one tenant only those that have not ended are counted.
@@ -271,6 +271,11 @@ def summary(report: Mapping[str, Any]) -> dict[str, object]:
         "workers": len(report.get("workers") or []),
         "tasks": ", ".join(one["name"] for one in report.get("tasks") or []) or "none",
     }
+
+
+def _store(one: Mapping[str, Any]) -> str | None:
+    kind = one.get("kind")
+    return f"{one['location']} ({kind})" if "location" in one else kind
 
 
 def _queue(one: Mapping[str, Any]) -> str:

@@ -183,7 +183,7 @@ async def _find_jobs(plane: Plane, criteria: JobFilter) -> list[tuple[int, JobVi
 
 async def _status_map(plane: Plane, sees: str | None) -> OptionMap:
     info = plane.store.info
-    return {
+    report: OptionMap = {
         "version": __version__,
         "addresses": list(plane.addresses),
         "jobs": await plane.store.counts(sees),
@@ -191,12 +191,11 @@ async def _status_map(plane: Plane, sees: str | None) -> OptionMap:
         "tenants": tenant_maps(plane, sees),
         "workers": plane.worker_maps(sees),
         "tasks": plane.task_maps(sees),
-        "inbox": plane.inbox.statistics(),
-        "connections": {**plane.gate.statistics(), "ended_badly": plane.peer_log.count},
-        "store": {
-            "kind": info.kind,
-            "location": info.location,
-            "durability": info.durability,
-            "engine": info.engine_version,
-        },
+        "store": {"kind": info.kind, "durability": info.durability},
     }
+    if sees is None:
+        # What all tenants together make of it, and where it is kept.
+        report["inbox"] = plane.inbox.statistics()
+        report["connections"] = {**plane.gate.statistics(), "ended_badly": plane.peer_log.count}
+        report["store"] |= {"location": info.location, "engine": info.engine_version}
+    return report

@@ -50,5 +50,6 @@ def test_the_report_of_a_control_plane_in_a_few_lines() -> None:
         "tasks": "add",
     }
     assert summary({})["jobs"] == "none"
+    assert summary({"store": {"kind": "sqlite", "durability": "power"}})["store"] == "sqlite"
     assert summary({"jobs": {"queued": 0, "running": 0}})["jobs"] == "none that wait or run"
     assert summary({"jobs": {"queued": 0, "success": 0}})["jobs"] == "none"
