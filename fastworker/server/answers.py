@@ -100,6 +100,15 @@ class _Group:
     fact: Submission
     origin: Origin
     size: int = 0
+    held: int = 0
+
+
+@dataclass(slots=True)
+class _Refused:
+    """A group of which nothing is kept; its last jobs may still be on their way."""
+
+    error: CallerError | Rejected
+    left: int
 
 
 class Intake:
@@ -123,7 +132,7 @@ class Intake:
         """Of what comes next: inside jobs each message says for which job it speaks."""
         self._wall = wall
         self._groups: dict[_GroupName, _Group] = {}
-        self._refused: OrderedDict[_GroupName, CallerError] = OrderedDict()
+        self._refused: OrderedDict[_GroupName, _Refused] = OrderedDict()
 
     def receive(self, message: Submit) -> None:
         """Take one `Submit`; its answer comes now or later through ``send``."""
@@ -221,7 +230,10 @@ class Intake:
         group = self._groups.get(name)
         if group is None:
             if (refused := self._refused.get(name)) is not None:
-                _refuse_all(Origin(self._peer, [(answer, range(len(ids)))]), refused)
+                refused.left -= len(ids)
+                if refused.left <= 0:
+                    del self._refused[name]
+                _refuse_all(Origin(self._peer, [(answer, range(len(ids)))]), refused.error)
                 return
             if len(self._groups) >= MAX_OPEN_GROUPS:
                 raise ProtocolError(f"more than {MAX_OPEN_GROUPS} groups are open at once")
@@ -234,6 +246,11 @@ class Intake:
         _append(group.fact, message, ids, specs)
         group.origin.parts.append((answer, range(len(ids))))
         group.size += sum(map(len, message.payloads))
+        try:
+            group.held += self._inbox.groups.take(self.tenant, message)
+        except Overloaded as full:
+            self._refuse_group(name, full)
+            return
         if wrong:
             self._refuse_group(name, next(iter(wrong.values())))
         elif len(group.fact.ids) > total or group.size > MAX_GROUP_BYTES:
@@ -242,13 +259,25 @@ class Intake:
                 f"announced were {total}, and {MAX_GROUP_BYTES} bytes are allowed"
             )
         elif len(group.fact.ids) == total:
-            del self._groups[name]
+            self._let_go(name)
             urgent = max(spec.priority for spec in group.fact.specs)
             self._offer(group.fact, group.origin, urgent)
 
-    def _refuse_group(self, name: _GroupName, error: CallerError) -> None:
+    def close(self) -> None:
+        """The connection has ended: the rest of its groups will not come."""
+        for name in list(self._groups):
+            self._let_go(name)
+
+    def _let_go(self, name: _GroupName) -> _Group:
         group = self._groups.pop(name)
-        self._refused[name] = error
+        self._inbox.groups.give_back(group.fact.tenant, group.held)
+        return group
+
+    def _refuse_group(self, name: _GroupName, error: CallerError | Rejected) -> None:
+        group = self._let_go(name)
+        left = group.total - len(group.fact.ids)
+        if left > 0:
+            self._refused[name] = _Refused(error, left)
         if len(self._refused) > REFUSED_GROUPS:
             self._refused.popitem(last=False)
         _refuse_all(group.origin, error)
@@ -271,9 +300,10 @@ def _check_keys(message: Submit) -> None:
         check_window(message.key_seconds)
 
 
-def _refuse_all(origin: Origin, error: CallerError) -> None:
+def _refuse_all(origin: Origin, error: CallerError | Rejected) -> None:
     count = sum(len(indices) for _, indices in origin.parts)
-    origin.settle([Refusal(index, error.code, str(error)) for index in range(count)])
+    again = error.retry_after if isinstance(error, Overloaded) else 0.0
+    origin.settle([Refusal(index, error.code, str(error), again) for index in range(count)])
 
 
 def _by_priority(

@@ -132,6 +132,7 @@ class ClientPeer(Watcher):
         """It has left; its jobs go on."""
         self.closed = True
         self._follower.close()
+        self._intake.close()
         roster = self._plane.roster
         roster.left()
         roster.clients.discard(self)

@@ -16,6 +16,7 @@ import trio
 from fastworker.core.facts import CancelRequest, Fact, Submission, WatchRequest
 from fastworker.core.records import TaskPriority
 from fastworker.errors import Overloaded
+from fastworker.server.group_room import GroupRoom
 
 CONTROL_FACTS: Final = 10_000
 """Facts, each from one message: at this many the loop is seconds behind."""
@@ -110,6 +111,8 @@ class Inbox:
     def __init__(self) -> None:
         self._put_control, self._control = trio.open_memory_channel[Fact](CONTROL_FACTS)
         self._submissions = [_Channel() for _ in TaskPriority]
+        self.groups = GroupRoom()
+        """For groups that are not here yet, because a part of them is missing."""
         self._something = trio.Event()
         self._large_ids = 0
         """Jobs that the large facts in the channel are about."""

@@ -29,14 +29,15 @@ bounded by what they hold."""
 def weight_of(message: Message) -> int:
     """Its size in bytes, roughly; 0 for a kind that is always small."""
     heavy = _HEAVY.get(type(message))
-    return 0 if heavy is None else _size(heavy(message))
+    return 0 if heavy is None else size_of(heavy(message))
 
 
-def _size(value: object) -> int:
+def size_of(value: object) -> int:
+    """The size of a field's value in bytes, roughly."""
     if isinstance(value, (bytes, str)):
         return ITEM_BYTES + len(value)
     if isinstance(value, (list, tuple)):
-        return ITEM_BYTES + sum(map(_size, value))
+        return ITEM_BYTES + sum(map(size_of, value))
     if isinstance(value, dict):
-        return ITEM_BYTES + sum(map(_size, value)) + sum(map(_size, value.values()))
+        return ITEM_BYTES + sum(map(size_of, value)) + sum(map(size_of, value.values()))
     return ITEM_BYTES

@@ -11,6 +11,7 @@ from fastworker.core.ids import split_ids
 from fastworker.core.keys import DEFAULT_KEY_SECONDS
 from fastworker.errors import InvalidOption, ProtocolError
 from fastworker.server.answers import MAX_GROUP_JOBS, Intake, Origin
+from fastworker.server.group_room import GroupRoom
 from fastworker.server.inbox import Inbox
 from fastworker.wire.messages import Submit, Submitted
 
@@ -133,3 +134,37 @@ async def test_more_jobs_than_one_answer_can_refuse_are_no_submission() -> None:
     message = Submit(1, [["add", "default", 0, {}]], ids, [b""] * (MAX_GROUP_JOBS + 1))
     with pytest.raises(ProtocolError, match="field ids: expected at most"):
         Peer().intake.receive(message)
+
+
+@pytest.mark.trio
+async def test_groups_that_miss_a_part_are_held_up_to_a_bound_and_may_come_again() -> None:
+    peer = Peer()
+    peer.inbox.groups = GroupRoom(13_000)
+
+    def part(group: bytes, request: int, job: int, size: int) -> Submit:
+        options: dict[str, object] = {"callback_data": bytes(size)}
+        return Submit(
+            request,
+            [["add", "default", 0, options]],
+            job.to_bytes(16, "big"),
+            [bytes(size)],
+            group=group * 16,
+            group_total=2,
+        )
+
+    peer.intake.receive(part(b"a", 1, 1, 2_000))
+    peer.intake.receive(part(b"b", 2, 2, 2_000))
+    peer.intake.receive(part(b"c", 3, 3, 4_000))
+    peer.intake.receive(part(b"c", 4, 4, 10))
+    assert [answer.request for answer in peer.answers] == [3, 4]
+    for answer in peer.answers:
+        assert answer.refused is not None
+        assert [(row[0], row[1], row[3]) for row in answer.refused] == [(0, "overloaded", 1.0)]
+    # What is complete makes room, and so does what its connection has left.
+    peer.intake.receive(part(b"a", 5, 5, 2_000))
+    peer.intake.receive(part(b"c", 6, 3, 4_000))
+    peer.intake.receive(part(b"c", 7, 4, 10))
+    found = [sorted(fact.ids) for fact in await peer.facts()]
+    assert found == [[job.to_bytes(16, "big") for job in jobs] for jobs in ((1, 5), (3, 4))]
+    peer.intake.close()
+    assert not peer.inbox.groups._held
