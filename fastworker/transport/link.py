@@ -274,6 +274,7 @@ class Link:
         Raises:
             LinkClosed: the connection has ended.
             trio.TooSlowError: the peer took nothing for `WRITE_TIMEOUT_SECONDS`.
+            InternalError: something could not be said.
         """
         try:
             while not self._closed:
@@ -285,6 +286,8 @@ class Link:
                 self._owing_bytes = 0
                 self._flushed.set()
                 self._flushed = trio.Event()
+            if self.failure is not None:
+                raise self.failure
         finally:
             self._closed = True
             self._flushed.set()
