@@ -11,6 +11,9 @@ EARLY_CANCEL_SECONDS: Final = 60.0
 EARLY_CANCELS: Final = 10_000
 """How many of them for each tenant; its oldest are forgotten first."""
 
+REASON_CHARACTERS: Final = 500
+"""What is kept of why."""
+
 
 class EarlyCancels:
     """What is to be cancelled as soon as it is submitted. Nobody's cancels concern another tenant,
@@ -25,7 +28,7 @@ class EarlyCancels:
     def note(self, tenant: str | None, job_id: bytes, reason: str, *, now: float) -> None:
         """Remember a cancel of a job that is not known (``now``: monotonic seconds)."""
         early = self._by_tenant.setdefault(tenant, OrderedDict())
-        early[job_id] = (now + EARLY_CANCEL_SECONDS, reason)
+        early[job_id] = (now + EARLY_CANCEL_SECONDS, reason[:REASON_CHARACTERS])
         while len(early) > EARLY_CANCELS or next(iter(early.values()))[0] < now:
             early.popitem(last=False)
 

@@ -311,8 +311,8 @@ class Assembler:
         piece = messages[0]
         transfer = self._transfer_of(piece)
         transfer.size += len(piece.data)
-        if transfer.size > MAX_FRAME_BYTES:
-            raise ProtocolError(f"a frame in pieces is larger than {MAX_FRAME_BYTES} bytes")
+        if sum(each.size for each in self._open.values()) > MAX_FRAME_BYTES:
+            raise ProtocolError(f"frames in pieces are larger than {MAX_FRAME_BYTES} bytes")
         transfer.pieces.append(piece.data)
         if not piece.last:
             return None

@@ -178,7 +178,7 @@ async def test_oversize_payload_of_a_foreign_client_closes_with_4400(plane: Plan
         ([m.Piece(1, 1, False, data)], "message Piece, field index: expected 0, got 1"),
         ([m.Piece(1, 0, False, b"")], "message Piece, field data: expected bytes, got none"),
         ([m.Piece(n, 0, False, b"x") for n in range(5)], "more than 4 frames in pieces at once"),
-        ([m.Piece(1, n, False, data) for n in range(90)], "a frame in pieces is larger than"),
+        ([m.Piece(1, n, False, data) for n in range(90)], "frames in pieces are larger than"),
         ([m.Piece(1, 0, True, b"x")], "frame of 1 bytes is"),
     ):
         async with open_peer(address_of(plane)) as peer:

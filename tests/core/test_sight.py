@@ -147,3 +147,10 @@ def test_a_subworker_of_one_tenant_cannot_claim_another_ones_lease() -> None:
     thief.tenant = "globex"
     plane.turn(thief)
     assert plane.status(job) is TaskStatus.QUEUED
+
+
+def test_of_the_reason_of_an_early_cancel_no_more_is_kept_than_people_read() -> None:
+    early = EarlyCancels()
+    early.note("acme", b"j" * 16, "r" * 60_000, now=0.0)
+    kept = early.reason("acme", b"j" * 16, now=1.0)
+    assert kept == "r" * early_cancels.REASON_CHARACTERS

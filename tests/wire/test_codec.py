@@ -319,6 +319,16 @@ def test_assembler_refuses_disorder(fed: list[list[m.Message]]) -> None:
         assembler.feed(fed[-1])
 
 
+def test_frames_that_arrive_together_are_no_larger_than_one() -> None:
+    assembler = Assembler()
+    half = codec.MAX_FRAME_BYTES // 2 // codec.PIECE_BYTES
+    for index, transfer in itertools.product(range(half), (1, 2)):
+        assert assembler.feed(piece(index, transfer=transfer, size=codec.PIECE_BYTES)) is None
+    with pytest.raises(ProtocolError, match="in pieces are larger than"):
+        for index, transfer in itertools.product(range(half, half + 2), (1, 2)):
+            assembler.feed(piece(index, transfer=transfer, size=codec.PIECE_BYTES))
+
+
 def test_pack_keeps_the_order_and_every_frame_small() -> None:
     messages: list[m.Message] = [m.Beat(1), relay(200_000), relay(600_000), m.Beat(2)]
     messages += [relay(100_000) for _ in range(5)]
