@@ -38,6 +38,9 @@ MAX_TOKEN_CHARACTERS: Final = 1024
 
 DEFAULT_TOKEN_ID: Final = "default"
 
+LOCAL_ID_PREFIX: Final = "local-"
+"""How the id of a token begins that one machine has made for itself; its port follows."""
+
 CERTIFICATE_ID: Final = "certificate"
 """In place of a token's id: the dialler is whoever its certificate says."""
 
@@ -172,6 +175,12 @@ class DialerHandshake:
                 "the control plane lets nobody in by this side's certificate (--tls-cert): there, "
                 "run `fastworker token create --certificate NAME` with the name in it, and start "
                 "it with --tls-ca; or set FASTWORKER_TOKEN here"
+            )
+        if self._token_id.startswith(LOCAL_ID_PREFIX):
+            return (
+                f"the listener does not know the token {self._token_id!r}, which this machine uses "
+                "where none is set: set FASTWORKER_TOKEN or --token-file to the one that is set "
+                "there; nothing secret was sent"
             )
         return (
             f"the listener does not know the token {self._token_id!r}: another token is set "

@@ -13,6 +13,7 @@ from fastworker.errors import (
     ProtocolError,
     UnsupportedVersion,
 )
+from fastworker.local_token import new_token
 from fastworker.wire.handshake import (
     DialerHandshake,
     ListenerHandshake,
@@ -54,6 +55,16 @@ def test_dialer_refuses_a_listener_without_the_token() -> None:
     with pytest.raises(AuthenticationFailed, match="nothing secret was sent") as caught:
         ours.receive(squatter.receive_hello(ours.hello()))
     assert SECRET not in str(caught.value)
+
+
+def test_who_is_refused_with_the_token_of_the_machine_hears_what_to_set() -> None:
+    text = new_token(lambda size: bytes(size), name="local-5555")
+    ours = dialer(text)
+    with pytest.raises(
+        AuthenticationFailed, match=r"'local-5555'.* set FASTWORKER_TOKEN"
+    ) as caught:
+        ours.receive(listener().receive_hello(ours.hello()))
+    assert text not in str(caught.value)
 
 
 def test_unknown_token_id_is_challenged_like_a_known_one_and_then_fails() -> None:
