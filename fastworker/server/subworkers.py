@@ -59,6 +59,9 @@ MAX_OFFER_CHARACTERS: Final = 256 * 1024
 """Of names and signatures in what one subworker says of itself: some thousand tasks. It is kept,
 and told to every client that sees it."""
 
+MAX_SLOTS: Final = 100_000
+"""Of one subworker's pool, and as many jobs ahead: what is leased is held in memory."""
+
 MAX_HOST_CHARACTERS: Final = 255
 
 
@@ -291,7 +294,8 @@ def _check_offer(message: Register | Offered) -> None:
 
 def _pools(column: object) -> tuple[int, ...]:
     assert isinstance(column, (list, tuple))
-    return (*column[:POOLS], *([0] * (POOLS - len(column))))
+    slots = [min(each, MAX_SLOTS) for each in column[:POOLS]]
+    return (*slots, *([0] * (POOLS - len(slots))))
 
 
 def _signatures(message: Register | Offered) -> dict[str, str]:

@@ -12,7 +12,7 @@ import trio.testing
 from fastworker.core.records import DEFAULT_OPTIONS, JobRow, TaskStatus
 from fastworker.server.payloads import PayloadLoader
 from fastworker.server.plane import TOLD_CHARACTERS, Plane
-from fastworker.server.subworkers import MAX_OFFER_CHARACTERS
+from fastworker.server.subworkers import MAX_OFFER_CHARACTERS, MAX_SLOTS
 from fastworker.transport.dial import open_link
 from fastworker.transport.link import Link
 from fastworker.wire.addresses import Address, parse_address
@@ -100,8 +100,10 @@ async def test_what_a_subworker_says_of_itself_is_bounded_and_so_is_what_clients
             link, _ = await nursery.start(_hold_open, address, "subworker")
             rows: list[list[object]] = [[f"{name}{n:04d}", 0, ""] for n in range(most)]
             session = bytes([worker]) * 16
-            link.send(Register(session, f"w{worker}", [], rows, [1], [0], host="h" * 65_000))
+            slots = [2**62]
+            link.send(Register(session, f"w{worker}", [], rows, slots, slots, host="h" * 65_000))
             assert isinstance((await _receive(link, 1))[0], Registered)
+            assert plane.dispatcher.memory.sessions[session].pools[0] == MAX_SLOTS
         rosters = [each for each in await _receive(client, workers + 1) if type(each) is Roster]
         assert len(rosters[-1].workers) == workers
         told = str(rosters[-1])
