@@ -112,27 +112,29 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD, _FOUR
 
 
 def migrate(connection: sqlite3.Connection, *, location: str) -> None:
-    """Bring a database of ours to the newest version; each step happens as a whole or not at all.
+    """Bring a database of ours to the newest version, as a whole or not at all.
 
     Raises:
         StoreUnusable: the database is newer than this program, foreign, or from another build.
-        sqlite3.Error: a step failed; the steps before it stay.
+        sqlite3.Error: a step failed; the database is as it was.
     """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     check_ours(connection, version, location)
-    for number in range(version + 1, len(MIGRATIONS) + 1):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+    if version == len(MIGRATIONS):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for number in range(version + 1, len(MIGRATIONS) + 1):
             for statement in MIGRATIONS[number - 1]:
                 connection.execute(statement)
             connection.execute("INSERT INTO migrations VALUES (?, ?)", (number, checksum(number)))
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {number}")
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def checksum(number: int) -> str:

@@ -181,9 +181,7 @@ def test_a_kill_at_any_statement_of_a_migration_leaves_the_old_or_the_new(
         with closing(sqlite3.connect(folder / "fastworker.db")) as opened:
             versions.append(number(opened, "user_version"))
         check_intact(folder)
-    # Step by step, and the last statement is the commit of the last one.
-    assert versions == sorted(versions)
-    assert set(versions) == set(range(1, len(MIGRATIONS)))
+    assert set(versions) == {1}  # the last statement is the commit of all steps
     check_intact(old_folder)
 
 
