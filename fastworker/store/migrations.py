@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import sqlite3
 from typing import Final
@@ -135,6 +137,24 @@ def migrate(connection: sqlite3.Connection, *, location: str) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+_READ_SCHEMA: Final = "SELECT type, name, tbl_name, sql FROM sqlite_master"
+
+
+def altered(connection: sqlite3.Connection) -> list[str]:
+    """Tables and indexes of the newest version that are missing, or not as `migrate` made them."""
+    found = set(connection.execute(_READ_SCHEMA))
+    return sorted(str(name) for kind, name, table, sql in _schema() - found)
+
+
+@functools.cache
+def _schema() -> frozenset[tuple[object, ...]]:
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
+        for step in MIGRATIONS:
+            for statement in step:
+                fresh.execute(statement)
+        return frozenset(fresh.execute(_READ_SCHEMA))
 
 
 def checksum(number: int) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from fastworker.errors import StoreBroken, StoreUnusable
 from fastworker.store.folder import NEW_DATABASE, StoreFolder, cannot_write
-from fastworker.store.migrations import migrate
+from fastworker.store.migrations import altered, migrate
 from fastworker.store.reserve import RESERVE_BYTES
 
 SYNCHRONOUS: Final = {"power": "FULL", "process": "NORMAL"}
@@ -150,6 +150,8 @@ def _open_once(folder: StoreFolder, durability: str) -> sqlite3.Connection:
             for pragma in _pragmas(durability):
                 connection.execute(f"PRAGMA {pragma}")
             migrate(connection, location=str(folder.path))
+            if changed := altered(connection):
+                raise damaged(database, f"not as it was made: {', '.join(changed)}")
             _check_whole(connection, database)
             folder.watch(database, folder.path / "lock", Path(f"{database}-wal"))
         except BaseException:

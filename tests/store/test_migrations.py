@@ -164,6 +164,19 @@ def test_text_that_nobody_wrote_is_damage(tmp_path: Path, text: str) -> None:
         open_store(tmp_path, "power")
 
 
+def test_a_changed_schema_is_damage(tmp_path: Path) -> None:
+    open_store(tmp_path, "power").close()
+    with closing(sqlite3.connect(tmp_path / "fastworker.db", isolation_level=None)) as connection:
+        connection.execute("CREATE INDEX mine ON jobs (attempts)")
+    open_store(tmp_path, "power").close()
+    with closing(sqlite3.connect(tmp_path / "fastworker.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        flipped = "replace(sql, 'ready_at', 'reqdy_at')"
+        connection.execute(f"UPDATE sqlite_master SET sql = {flipped} WHERE name = 'jobs'")
+    with pytest.raises(StoreUnusable, match=r"damaged .*jobs"):
+        open_store(tmp_path, "power")
+
+
 def test_a_kill_at_any_statement_of_a_migration_leaves_the_old_or_the_new(
     old_folder: Path, tmp_path: Path
 ) -> None:

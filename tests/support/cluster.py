@@ -12,7 +12,8 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -60,12 +61,27 @@ async def add_async(x: int, y: int) -> int:
 '''
 
 
+def _ports() -> Iterator[int]:
+    """Ports below those that systems give to outgoing connections, each process its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first, count = 12_000 + 2_000 * (worker % 8), 2_000
+    offset = os.getpid() * 7 % count
+    while True:
+        for number in range(count):
+            yield first + (offset + number) % count
+
+
+_PORTS = _ports()
+
+
 def free_port() -> int:
     """A TCP port of the loopback that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    for port in _PORTS:
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def is_ready(port: int) -> bool:
