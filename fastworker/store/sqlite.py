@@ -46,6 +46,7 @@ from fastworker.store.sqlite_callbacks import (
 )
 from fastworker.store.sqlite_file import (
     DAMAGED,
+    UNREADABLE_ERROR,
     close_untouched,
     create_database,
     damaged,
@@ -363,6 +364,9 @@ class SqliteStore:
                 self._failed = damaged(self._folder.database, str(error))
             else:
                 self._failed = self._broken(error)
+            raise self._failed from error
+        except UnicodeDecodeError as error:
+            self._failed = damaged(self._folder.database, UNREADABLE_ERROR)
             raise self._failed from error
         except StoreUnusable as error:
             self._failed = error

@@ -20,6 +20,8 @@ CHECKED_AT_START_BYTES: Final = 32 * 1024 * 1024
 """A database up to this size is checked page by page at every start (some 100 ms)."""
 DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 """Error codes of SQLite that say that the file is not what SQLite wrote."""
+UNREADABLE_ERROR: Final = "an error of SQLite names what is no text"
+"""What Python's module makes of a message with a damaged name in it: a `UnicodeDecodeError`."""
 _REPAIRED_BEFORE: Final = (((3, 44, 6), (3, 45, 0)), ((3, 50, 7), (3, 51, 0)))
 """Ranges of older versions of SQLite that have the repair of the WAL reset, too."""
 _CACHE_KIB: Final = 32 * 1024
@@ -161,6 +163,8 @@ def _open_once(folder: StoreFolder, durability: str) -> sqlite3.Connection:
         if error_code(error) in {*DAMAGED, sqlite3.SQLITE_ERROR}:
             raise damaged(database, str(error)) from error
         raise StoreBroken(f"opening {database} failed ({error}); check the disk") from error
+    except UnicodeDecodeError as error:
+        raise damaged(database, UNREADABLE_ERROR) from error
     except OSError as error:
         raise cannot_write(database, error) from error
     return connection

@@ -176,7 +176,7 @@ class SqliteReader:
     def _failures_named(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             # Of files that were taken away the disk is not to blame.
             self._check_present()
             raise StoreBroken(f"reading the store failed ({error}); check the disk") from error
