@@ -11,7 +11,6 @@ import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import trio
@@ -46,10 +45,6 @@ _NEVER: Final = tuple(
 _NAT64: Final = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 _COMPATIBLE: Final = ipaddress.ip_network("::/96")
 _IPV4_MASK: Final = 0xFFFF_FFFF
-
-_lookup_threads: Final = trio.CapacityLimiter(LOOKUPS_AT_ONCE)
-_listed_threads: Final = trio.CapacityLimiter(LOOKUPS_AT_ONCE)
-"""Of their own for hosts that are listed: name servers that never answer hold up no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +100,7 @@ class CallbackRules:
     def __init__(self, allowed: Iterable[str], look_up: LookUp | None = None) -> None:
         self._listed = [_listed(text) for text in allowed]
         hosts = {entry.host for entry in self._listed}
-        self._look_up = partial(_look_up, hosts) if look_up is None else look_up
+        self._look_up = _SystemNames(hosts) if look_up is None else look_up
 
     def one_look_each(self) -> LookUp:
         """For the addresses of one submission: each name is looked up once, all in one time."""
@@ -168,7 +163,7 @@ class _OneLookEach:
         self._until = trio.current_time() + LOOKUP_SECONDS
 
     async def __call__(self, host: str, port: int) -> list[IPAddress]:
-        """See `_look_up`."""
+        """See `_SystemNames`."""
         if host not in self._found:
             if len(self._found) >= MAX_HOSTS_PER_SUBMISSION:
                 raise InvalidOption(
@@ -255,26 +250,36 @@ def _family(address: IPAddress | None) -> int:
     return 0 if address is None else address.version
 
 
-async def _look_up(listed: Collection[str], host: str, port: int) -> list[IPAddress]:
-    """The addresses of a host, in the system's order.
+class _SystemNames:
+    """Asks the system, in threads of one control plane.
 
     Args:
-        listed: hosts of ``--callback-allow``.
-
-    Raises:
-        OSError: it is not known.
-        trio.TooSlowError: nobody says so in time.
+        listed: hosts of ``--callback-allow``. They have threads of their own: name servers that
+            never answer hold up no others.
     """
-    try:
-        return [_plain(host)]
-    except ValueError:
-        pass
-    threads = _listed_threads if host in listed else _lookup_threads
-    with trio.fail_after(LOOKUP_SECONDS):
-        answers = await trio.to_thread.run_sync(
-            _ask_system, host, port, abandon_on_cancel=True, limiter=threads
-        )
-    return [_plain(answer) for answer in answers]
+
+    def __init__(self, listed: Collection[str]) -> None:
+        self._listed = listed
+        self._threads = trio.CapacityLimiter(LOOKUPS_AT_ONCE)
+        self._listed_threads = trio.CapacityLimiter(LOOKUPS_AT_ONCE)
+
+    async def __call__(self, host: str, port: int) -> list[IPAddress]:
+        """The addresses of a host, in the system's order.
+
+        Raises:
+            OSError: it is not known.
+            trio.TooSlowError: nobody says so in time.
+        """
+        try:
+            return [_plain(host)]
+        except ValueError:
+            pass
+        threads = self._listed_threads if host in self._listed else self._threads
+        with trio.fail_after(LOOKUP_SECONDS):
+            answers = await trio.to_thread.run_sync(
+                _ask_system, host, port, abandon_on_cancel=True, limiter=threads
+            )
+        return [_plain(answer) for answer in answers]
 
 
 def _ask_system(host: str, port: int) -> list[str]:
