@@ -180,6 +180,18 @@ class Size:
         return value
 
 
+def read_number(raw: Raw, least: float, most: float) -> float:
+    """A number within bounds, also as text; `ValueError` if it is none."""
+    value = raw.value
+    if raw.is_text and isinstance(value, str):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError
+    if not math.isfinite(value) or not least <= value <= most:
+        raise ValueError
+    return float(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Seconds:
     """A length of time: seconds, not negative, at most ``most``."""
@@ -191,14 +203,7 @@ class Seconds:
         return f"seconds from 0 to {self.most:g}, as a number"
 
     def read(self, raw: Raw) -> float:
-        value = raw.value
-        if raw.is_text and isinstance(value, str):
-            value = float(value)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError
-        if not math.isfinite(value) or not 0 <= value <= self.most:
-            raise ValueError
-        return float(value)
+        return read_number(raw, 0, self.most)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Final
 
-from fastworker.config.kinds import Kind, Raw, Size, Whole, read_kind
+from fastworker.config.kinds import Kind, Raw, Size, Whole, read_kind, read_number
 from fastworker.core.names import check_name
 from fastworker.core.records import ALL_TENANTS
 from fastworker.core.tenants import TenantLimits, Tenants
@@ -37,14 +36,7 @@ class Rate:
         return f"a number of jobs a second from {SLOWEST_RATE:g} to {FASTEST_RATE:.0f}"
 
     def read(self, raw: Raw) -> float:
-        value = raw.value
-        if raw.is_text and isinstance(value, str):
-            value = float(value)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError
-        if not math.isfinite(value) or not SLOWEST_RATE <= value <= FASTEST_RATE:
-            raise ValueError
-        return float(value)
+        return read_number(raw, SLOWEST_RATE, FASTEST_RATE)
 
 
 LIMITS: Final[Mapping[str, Kind]] = {

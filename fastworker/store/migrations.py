@@ -1,4 +1,4 @@
-"""The SQLite schema as numbered steps, each run in one transaction and never edited afterwards.
+"""The SQLite schema as numbered steps, never edited afterwards; all that are due run at once.
 
 ``application_id`` says that a database is ours, ``user_version`` how far it has come, and the table
 ``migrations`` holds a checksum of every step, so that a store made by a different build is noticed.
