@@ -225,8 +225,6 @@ class FakeControlPlane:
             protocol.send_response(protocol.accept(request))
             await transport.flush()
             await self._shake_hands(peer)
-            self.connections += 1
-            self.peers.append(peer)
             await self._read(peer)
         except (OSError, AuthenticationFailed):
             pass
@@ -245,6 +243,9 @@ class FakeControlPlane:
         [proof] = decode(await peer.transport.receive())
         assert isinstance(proof, m.Proof)
         handshake.receive_proof(proof)
+        # Before the client hears that it is connected: it may look from another thread.
+        self.connections += 1
+        self.peers.append(peer)
         await peer.send(
             m.Welcome(os.urandom(16), "fake", self.heartbeat_seconds, 15.0, 1_048_576, 0.0)
         )
