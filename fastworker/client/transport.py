@@ -66,7 +66,7 @@ class WebSocketTransport:
     def __init__(self, stream: ByteStream, protocol: Protocol, *, stranger: bool = False) -> None:
         self._stream = stream
         self._protocol = protocol
-        self._sending = anyio.Lock()
+        self._sending = anyio.Lock(fast_acquire=True)
         self._broken = False
         self._events: list[Request | Response | Frame] = []
         self._fragments: list[bytes] = []

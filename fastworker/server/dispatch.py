@@ -6,6 +6,7 @@ While a transaction syncs, the next batch gathers; group commit falls out of tha
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -74,18 +75,33 @@ async def dispatch_forever(
         InternalError: core and store disagree about which jobs there are.
     """
     kept_back: list[Fact] | None = None
+    was_full = False
+    facts: list[Fact] | None = None
     while True:
-        if kept_back is None:
-            until = _deadline(dispatcher, clock())
-        else:
-            until = trio.current_time() + FULL_STORE_PAUSE_SECONDS
-        facts = (kept_back or []) + await inbox.receive_batch(until=until)
-        # Not bounded in time: the store's calls are, whereas this process may have stood still.
-        with trio.CancelScope(shield=True):
-            was_full = kept_back is not None
-            kept_back = await _take_turn(dispatcher, facts, store, shell, clock)
-        if kept_back is not None and not was_full:
-            logger.error("the store is full; outcomes wait until space returns")
+        # One for many turns: entering and leaving a scope costs more than changing it.
+        with trio.CancelScope() as waiting:
+            while True:
+                if facts is None:
+                    waiting.shield = False
+                    waiting.deadline = (
+                        _deadline(dispatcher, clock())
+                        if kept_back is None
+                        else trio.current_time() + FULL_STORE_PAUSE_SECONDS
+                    )
+                    await inbox.wait()
+                    if waiting.cancel_called:
+                        break  # time was up, too: whatever waits inside this scope is cancelled
+                    facts = inbox.take_batch()
+                # Not bounded in time: the store's calls are, but this process may stand still.
+                waiting.deadline = math.inf
+                waiting.shield = True
+                facts = (kept_back or []) + facts
+                kept_back = await _take_turn(dispatcher, facts, store, shell, clock)
+                facts = None
+                if kept_back is not None and not was_full:
+                    logger.error("the store is full; outcomes wait until space returns")
+                was_full = kept_back is not None
+        facts = inbox.take_batch()
 
 
 def _deadline(dispatcher: Dispatcher, now: Now) -> float:
@@ -112,7 +128,7 @@ async def _take_turn(
         staged = dispatcher.handle_all(facts, known, now, asked=asked)
         try:
             if staged.saves:
-                await _save(store, staged.saves, clock)
+                await _save(store, staged.saves)
         except DuplicateJob:
             # A "first try" that was none, after all: ask about every id.
             dispatcher.drop(staged)
@@ -135,10 +151,10 @@ async def _take_turn(
             return None
 
 
-async def _save(store: AsyncStore, saves: Saves, clock: Callable[[], Now]) -> None:
-    begun = clock().monotonic
+async def _save(store: AsyncStore, saves: Saves) -> None:
+    begun = trio.current_time()
     await store.save(saves)
-    took = clock().monotonic - begun
+    took = trio.current_time() - begun
     if took > SLOW_SAVE_SECONDS:
         logger.warning(
             "the store took %.1f s to save %d changes and held everybody up; is the disk slow?",
@@ -148,22 +164,23 @@ async def _save(store: AsyncStore, saves: Saves, clock: Callable[[], Now]) -> No
 
 
 async def _carry_out(commands: Sequence[Command], shell: Shell) -> None:
-    """Act in the order of the decisions, but put urgent jobs on the way before accepting them.
+    """Act in the order of the decisions, but put jobs on their way before accepting them.
 
-    Strict priority is promised from the acceptance on, so what overtakes must be under way then.
-    A registration is answered before anything is assigned.
+    Strict priority is promised from the acceptance on, so what overtakes must be under way then;
+    and what an idle system does first after a commit decides how soon a job runs. A registration
+    is answered before anything is assigned.
     """
-    urgent = list(filter(_is_urgent, commands))
-    if urgent and not any(isinstance(each, AnswerRegistration) for each in commands):
-        shell.carry_out(urgent)
-        for _ in range(WRITE_TURNS):
-            await trio.lowlevel.checkpoint()
-        commands = [each for each in commands if not _is_urgent(each)]
+    assigned = [each for each in commands if isinstance(each, AssignJobs)]
+    if assigned and not any(isinstance(each, AnswerRegistration) for each in commands):
+        others = [each for each in commands if not isinstance(each, AssignJobs)]
+        if any(each.urgent for each in assigned):
+            shell.carry_out(assigned)
+            for _ in range(WRITE_TURNS):
+                await trio.lowlevel.checkpoint()
+            commands = others
+        else:
+            commands = [*assigned, *others]
     shell.carry_out(commands)
-
-
-def _is_urgent(command: Command) -> bool:
-    return isinstance(command, AssignJobs) and command.urgent
 
 
 def _refuse_submissions(facts: Sequence[Fact], shell: Shell) -> list[Fact]:

@@ -148,14 +148,12 @@ class Inbox:
         channel.put(fact)
         self._something.set()
 
-    async def receive_batch(self, *, until: float) -> list[Fact]:
-        """The facts of one turn, perhaps none: waits for the first one or the deadline.
+    async def wait(self) -> None:
+        """Wait until there is something to take."""
+        await self._something.wait()
 
-        Args:
-            until: monotonic seconds (`trio.current_time`).
-        """
-        with trio.CancelScope(deadline=until):
-            await self._something.wait()
+    def take_batch(self) -> list[Fact]:
+        """The facts of one turn, perhaps none."""
         batch = self._take_control()
         self._take_submissions(batch)
         if not self._has_more():

@@ -12,6 +12,7 @@ import os
 import struct
 import time
 from base64 import b64encode
+from contextlib import suppress
 from hashlib import sha1
 from typing import Final
 
@@ -143,10 +144,7 @@ class ServedFrames:
 
     async def _receive_chunk(self) -> bytes:
         if not self._ahead:
-            try:
-                data = bytes(await self._stream.receive_some(RECEIVE_BUFFER_BYTES))
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise LinkClosed(f"the connection broke ({error.__cause__ or error!r})") from error
+            data = await self._receive_some()
             self._given = 0
             if len(data) <= SLICE_BYTES:
                 return data
@@ -156,6 +154,20 @@ class ServedFrames:
         if self._at >= len(self._ahead):
             self._ahead, self._at = b"", 0
         return chunk
+
+    async def _receive_some(self) -> bytes:
+        """What has come, at least a byte; b"": the end.
+
+        A plain socket is read past its stream, which tries in vain before it waits.
+        """
+        try:
+            while self._socket is not None and (descriptor := self._socket.fileno()) >= 0:
+                await trio.lowlevel.wait_readable(descriptor)
+                with suppress(BlockingIOError):
+                    return os.read(descriptor, RECEIVE_BUFFER_BYTES)
+            return bytes(await self._stream.receive_some(RECEIVE_BUFFER_BYTES))
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise LinkClosed(f"the connection broke ({error.__cause__ or error!r})") from error
 
     async def _give_way(self) -> None:
         """Let others have a turn, now and then: there may be thousands of frames in one read."""

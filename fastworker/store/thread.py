@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import queue
 import threading
 import time
@@ -105,30 +106,40 @@ class InlineCaller:
 
 
 class _Call:
-    """One call on its way to a thread and back; ``task`` is None once nobody waits for it."""
+    """One call on its way to a thread and back."""
 
-    __slots__ = ("answered", "function", "last", "task")
+    __slots__ = ("answered", "function", "last")
 
-    def __init__(
-        self, function: Callable[[], object], task: trio.lowlevel.Task, *, last: bool
-    ) -> None:
+    def __init__(self, function: Callable[[], object], *, last: bool) -> None:
         self.function = function
-        self.task: trio.lowlevel.Task | None = task
         self.last = last
         self.answered: outcome.Outcome[Any] | None = None
-        """The answer, if it came while nobody waited."""
 
-    def answer(self, answered: outcome.Outcome[Any]) -> None:
-        """Wake the caller; runs in the event loop."""
-        if self.task is None:
-            self.answered = answered
-        else:
-            trio.lowlevel.reschedule(self.task, answered)
 
-    def abandon(self, _raise_cancel: object) -> trio.lowlevel.Abort:
-        """Let the caller go without an answer; runs in the event loop."""
-        self.task = None
-        return trio.lowlevel.Abort.SUCCEEDED
+class _Bell:
+    """Rung by one thread, heard by one task: a pipe. Past the event loop's own way for threads,
+    which takes a turn more, an idle job is done about 0.05 ms sooner for each commit."""
+
+    def __init__(self) -> None:
+        self._heard, self._rope = os.pipe()
+        os.set_blocking(self._heard, False)
+        self._unanswered = 0
+
+    def ring(self) -> None:
+        """From the thread, once for each call."""
+        os.write(self._rope, b"\0")
+
+    async def wait(self) -> None:
+        """Until it has been rung once more than it has been waited for."""
+        while not self._unanswered:
+            await trio.lowlevel.wait_readable(self._heard)
+            self._unanswered += len(os.read(self._heard, 1024))
+        self._unanswered -= 1
+
+    def close(self) -> None:
+        """To be called only when nobody rings any more."""
+        os.close(self._heard)
+        os.close(self._rope)
 
 
 class ThreadCaller:
@@ -138,7 +149,9 @@ class ThreadCaller:
         self._name = name
         self._valve = valve
         self._hangs = False
-        self._token = trio.lowlevel.current_trio_token()
+        self._bell = _Bell()
+        self._first = trio.Lock()
+        """Held by whoever is answered next."""
         self._calls: queue.SimpleQueue[_Call] = queue.SimpleQueue()
         # A daemon: a disk that hangs for ever must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -154,46 +167,54 @@ class ThreadCaller:
 
     async def stop(self, function: Callable[[], T]) -> T:
         """Run one last call and let the thread end."""
-        return await self._call(function, last=True)
+        try:
+            return await self._call(function, last=True)
+        finally:
+            if not self._hangs:
+                self._bell.close()
 
     async def _call(self, function: Callable[[], T], *, last: bool) -> T:
-        if self._hangs:
-            raise self._no_answer()
-        call = _Call(function, trio.lowlevel.current_task(), last=last)
+        call = _Call(function, last=last)
+        if not self._hangs:
+            self._calls.put(call)
+        await _acquire(self._first)  # answers come in the order of the calls, and so does the lock
         self._valve.begin()
         try:
-            self._calls.put(call)
             left = CALL_SECONDS
-            while left > 0 and call.answered is None:
-                call.task = trio.lowlevel.current_task()
+            while left > 0 and not self._hangs:
                 with trio.move_on_after(min(left, SLICE_SECONDS), shield=True):
-                    answer: T = await trio.lowlevel.wait_task_rescheduled(call.abandon)
-                    return answer
+                    await self._bell.wait()
+                    break
                 left -= SLICE_SECONDS
-            if call.answered is not None:
-                late: T = call.answered.unwrap()
-                return late
+            self._hangs = self._hangs or call.answered is None
         finally:
             self._valve.end()
-        self._hangs = True
-        raise self._no_answer()
+            self._first.release()
+        if call.answered is None:
+            raise StoreBroken(
+                f"thread {self._name} did not answer within {CALL_SECONDS:g} seconds; whether the "
+                "last changes are stored is found out at the next start; check the disk"
+            )
+        answer: T = call.answered.unwrap()
+        return answer
 
     def _run(self) -> None:
         last = False
         while not last:
             call = self._calls.get()
             last = call.last
-            answered = outcome.capture(call.function)
-            # The loop may be gone when a call outlasts CALL_SECONDS.
-            with contextlib.suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(call.answer, answered)
-            del call, answered
+            call.answered = outcome.capture(call.function)
+            del call
+            self._bell.ring()
 
-    def _no_answer(self) -> StoreBroken:
-        return StoreBroken(
-            f"thread {self._name} did not answer within {CALL_SECONDS:g} seconds; whether the last "
-            "changes are stored is found out at the next start; check the disk"
-        )
+
+async def _acquire(lock: trio.Lock) -> None:
+    """Take a lock; not cancellable."""
+    try:
+        lock.acquire_nowait()
+    except trio.WouldBlock:
+        with trio.CancelScope(shield=True):
+            await lock.acquire()
 
 
 class StoreThread:
@@ -211,22 +232,12 @@ class StoreThread:
         self._reading = reading
         self._writer_free = trio.Lock()
 
-    @contextlib.asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        """Nobody else has the writer; not cancellable."""
+    async def _write(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        await _acquire(self._writer_free)
         try:
-            self._writer_free.acquire_nowait()
-        except trio.WouldBlock:
-            with trio.CancelScope(shield=True):
-                await self._writer_free.acquire()
-        try:
-            yield
+            return await self._writing.call(function, *args, **kwargs)
         finally:
             self._writer_free.release()
-
-    async def _write(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        async with self._alone():
-            return await self._writing.call(function, *args, **kwargs)
 
     async def load(self) -> Snapshot:
         """See `Store.load`."""
@@ -242,9 +253,12 @@ class StoreThread:
         Statements give up the interpreter lock at every step: in another thread than the loop's
         each step would wait for it anew, which took longer than the steps themselves.
         """
-        async with self._alone():
+        await _acquire(self._writer_free)
+        try:
             self._store.prepare(saves)
             await self._writing.call(self._store.commit)
+        finally:
+            self._writer_free.release()
 
     async def prune(self, retention: Retention, *, now: float, limit: int = 1000) -> PruneReport:
         """See `Store.prune`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import trio
 
 from fastworker.core.commands import Refusal
 from fastworker.core.facts import Submission
@@ -29,7 +28,7 @@ class Peer:
         )
 
     async def facts(self) -> list[Submission]:
-        batch = await self.inbox.receive_batch(until=trio.current_time())
+        batch = self.inbox.take_batch()
         return [fact for fact in batch if isinstance(fact, Submission)]
 
 

@@ -104,7 +104,7 @@ async def test_slow_store_is_named_in_the_log(
 
 @pytest.mark.trio
 @pytest.mark.parametrize("priority", TaskPriority)
-async def test_urgent_jobs_are_on_their_way_before_they_are_accepted(
+async def test_jobs_are_on_their_way_before_they_are_accepted(
     nursery: trio.Nursery, priority: TaskPriority
 ) -> None:
     inbox, shell = Inbox(), Shell()
@@ -116,8 +116,27 @@ async def test_urgent_jobs_are_on_their_way_before_they_are_accepted(
     inbox.offer(submission(new_ids(1), priority=priority), 1)
     await shell.told.wait()
     kinds = [type(each) for each in shell.commands]
-    urgent = priority > TaskPriority.NORMAL
-    assert (kinds.index(AssignJobs) < kinds.index(AnswerSubmission)) is urgent
+    assert kinds.index(AssignJobs) < kinds.index(AnswerSubmission)
+
+
+@pytest.mark.trio
+async def test_time_that_is_up_as_a_job_comes_does_not_cut_its_turn_short(
+    nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    inbox, shell = Inbox(), Shell()
+    store = SlowStore()
+    dispatcher = Dispatcher(store.store.load(), clock(), lease_seconds=LEASE)
+    nursery.start_soon(dispatch_forever, dispatcher, inbox, store, shell, clock)
+    for _ in range(3):
+        await inbox.put(registration(b"w" * 16, slots=9))
+        await wait_all_tasks_blocked()
+        shell.told = trio.Event()
+        shell.commands.clear()
+        inbox.offer(submission(new_ids(1), priority=TaskPriority.CRITICAL), 3)
+        mock_clock.jump(LEASE / 2)
+        with trio.fail_after(LEASE):
+            await wait_all_tasks_blocked()
+        assert shell.told.is_set()
 
 
 def given_up() -> NoSpace:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 
 from fastworker.core.facts import Submission, WatchRequest, Withdrawals
 from fastworker.core.records import TaskPriority
@@ -27,7 +27,7 @@ async def test_control_facts_come_first_then_the_most_urgent() -> None:
     inbox.offer(low, TaskPriority.LOW)
     inbox.offer(critical, TaskPriority.CRITICAL)
     await inbox.put(CONTROL)
-    assert await inbox.receive_batch(until=trio.current_time()) == [CONTROL, critical, low]
+    assert inbox.take_batch() == [CONTROL, critical, low]
 
 
 @pytest.mark.trio
@@ -36,15 +36,25 @@ async def test_batches_are_bounded_and_the_rest_follows() -> None:
     facts = [_jobs(BATCH_JOBS // 2) for _ in range(3)]
     for fact in facts:
         inbox.offer(fact, TaskPriority.NORMAL)
-    assert await inbox.receive_batch(until=trio.current_time()) == facts[:2]
-    assert await inbox.receive_batch(until=trio.current_time() + 9) == facts[2:]
+    assert inbox.take_batch() == facts[:2]
+    assert inbox.take_batch() == facts[2:]
 
 
 @pytest.mark.trio
-async def test_nothing_comes_at_the_deadline(autojump_clock: MockClock) -> None:
+async def test_whoever_waits_is_woken_by_anything_and_by_what_is_left() -> None:
     inbox = Inbox()
-    assert await inbox.receive_batch(until=trio.current_time() + 5) == []
-    assert trio.current_time() == 5
+    with trio.move_on_after(0) as scope:
+        await inbox.wait()
+    assert scope.cancelled_caught
+    assert inbox.take_batch() == []
+    for _ in range(3):
+        inbox.offer(_jobs(BATCH_JOBS), TaskPriority.NORMAL)
+    for _ in range(3):
+        await inbox.wait()
+        assert len(inbox.take_batch()) == 1
+    with trio.move_on_after(0) as scope:
+        await inbox.wait()
+    assert scope.cancelled_caught
 
 
 @pytest.mark.trio
@@ -80,9 +90,9 @@ async def test_tenants_take_turns_at_one_priority() -> None:
     others = [of("other", 1), of("other", 1), of("third", 1)]
     for fact in others:
         inbox.offer(fact, TaskPriority.NORMAL)
-    first = await inbox.receive_batch(until=trio.current_time())
+    first = inbox.take_batch()
     assert first == [flood[0], others[0], others[2], flood[1], others[1], *flood[2:4]]
-    assert await inbox.receive_batch(until=trio.current_time()) == flood[4:]
+    assert inbox.take_batch() == flood[4:]
     assert set(inbox.statistics().values()) == {0}
 
 
@@ -112,7 +122,7 @@ async def test_large_requests_fill_no_turn_and_the_rest_is_not_even_taken_in() -
         await inbox.put(CONTROL)
         assert inbox.statistics()["control"] == 2
         while taken < len(large):
-            batch = await inbox.receive_batch(until=trio.current_time() + 9)
+            batch = inbox.take_batch()
             count = sum(isinstance(fact, WatchRequest) for fact in batch)
             assert count <= 1 and len(batch) <= BATCH_FACTS
             taken += count
@@ -127,6 +137,6 @@ async def test_a_large_request_that_is_given_up_takes_no_room() -> None:
     with trio.move_on_after(0) as scope:
         await inbox.put(WatchRequest(object(), [b"x" * 16] * BATCH_IDS, None))
     assert scope.cancelled_caught
-    assert len(await inbox.receive_batch(until=trio.current_time())) == 1
+    assert len(inbox.take_batch()) == 1
     with trio.fail_after(1):
         await inbox.put(WatchRequest(object(), [b"x" * 16] * BATCH_IDS, None))
