@@ -7,7 +7,9 @@ Real processes through the command line, a token, default retention, results rea
     load.py       the client: runs under the interpreter that is measured, measures, writes JSON
     load_tasks.py the tasks that the jobs run
     report.py     medians, ratios, the table
+    machine.py    what it ran on
     fairness.py   another command line, ``python -m benchmarks.fairness``: how long a tenant waits
                   alone, and while another floods
     tenant.py     its clients: one that floods, one whose waits are measured
+    peers/        another, ``python -m benchmarks.peers``: beside other task queues
 """

@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.cluster import BenchmarkFailed, Cluster
+from benchmarks.machine import described
 from benchmarks.report import Results
 
 DURABILITIES: Final = ("power", "process", "memory")
@@ -131,11 +130,7 @@ def _document(given: argparse.Namespace, about: Any, results: Results) -> dict[s
             name: str(value) if isinstance(value, Path) else value
             for name, value in vars(given).items()
         },
-        "machine": {
-            "system": platform.platform(),
-            "cpus": len(os.sched_getaffinity(0)),
-            "load": os.getloadavg(),
-        },
+        "machine": described(),
         "versions": about,
         "results": results.rows(),
     }

@@ -53,11 +53,16 @@ class Results:
         headers += ["ratio"] if len(self.versions) == 2 else []
         lines = [headers]
         for row in self.rows():
-            medians = [_number(row["median"].get(name)) for name in self.versions]
-            ratio = [_number(row["ratio"])] if len(self.versions) == 2 else []
+            medians = [number_text(row["median"].get(name)) for name in self.versions]
+            ratio = [number_text(row["ratio"])] if len(self.versions) == 2 else []
             lines.append([row["durability"], row["metric"], *medians, *ratio])
-        widths = [max(len(line[at]) for line in lines) for at in range(len(headers))]
-        return "\n".join(_aligned(line, widths) for line in lines)
+        return aligned_table(lines)
+
+
+def aligned_table(lines: Sequence[Sequence[str]]) -> str:
+    """Text in columns: two of words, then numbers."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(_aligned(line, widths) for line in lines)
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
@@ -68,7 +73,8 @@ def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cells).rstrip()
 
 
-def _number(value: float | None) -> str:
+def number_text(value: float | None) -> str:
+    """As tables show it; ``-`` where there is none."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
