@@ -8,7 +8,9 @@ decided by the switchboard.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 import trio
 
@@ -20,18 +22,28 @@ from fastworker.worker.held_job import HeldJob
 from fastworker.worker.outcomes import EndedJob, UnacknowledgedOutcomes
 from fastworker.worker.reports import Report, UnrecordedReports
 
+GATHER_SECONDS: Final = 0.0005
+"""Outcomes that follow others so soon wait for the next turn of the loop, so that those of several
+runners leave as one frame. Those of an idle system never wait."""
+
 _log = logging.getLogger("fastworker.worker")
 
 
 class Owed:
-    """The subworker's side of the conversation with the control plane; one for each subworker."""
+    """The subworker's side of the conversation with the control plane; one for each subworker.
 
-    def __init__(self) -> None:
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._link: Link | None = None
         self._outcomes = UnacknowledgedOutcomes()
         self._handbacks = UnconfirmedHandbacks()
         self._reports = UnrecordedReports()
         self._outcome_waits = trio.Event()
+        self._outcomes_sent_at = -math.inf
         self._settled = trio.Event()
 
     # --- the link ----------------------------------------------------------------------
@@ -56,14 +68,18 @@ class Owed:
             self._link.send(message)
 
     async def send_outcomes_forever(self) -> None:
-        """Send outcomes, all that came since the last time at once, without lingering."""
+        """Send the outcomes that have gathered, without lingering."""
         while True:
             await self._outcome_waits.wait()
             self._outcome_waits = trio.Event()
-            if self._link is not None:
-                with self._link.cork:
-                    for message in self._outcomes.next_messages():
-                        self._link.send(message)
+            self._send_outcomes(self._clock())
+
+    def _send_outcomes(self, now: float) -> None:
+        if self._link is not None:
+            self._outcomes_sent_at = now
+            with self._link.cork:
+                for message in self._outcomes.next_messages():
+                    self._link.send(message)
 
     # --- what is owed ------------------------------------------------------------------
 
@@ -71,7 +87,11 @@ class Owed:
         """These attempts have ended."""
         for row in rows:
             self._outcomes.add(row)
-        self._outcome_waits.set()
+        now = self._clock()
+        if now - self._outcomes_sent_at < GATHER_SECONDS:
+            self._outcome_waits.set()
+        else:
+            self._send_outcomes(now)
 
     def give_back(
         self, jobs: Sequence[HeldJob], reason: str, *, detail: str = "", started: bytes = b""

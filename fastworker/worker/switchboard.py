@@ -36,7 +36,7 @@ from fastworker.wire.messages import (
     Withdrawn,
 )
 from fastworker.worker.columns import started_of, withdraw_of
-from fastworker.worker.enforcing import Enforcer, Gone
+from fastworker.worker.enforcing import Enforcer
 from fastworker.worker.held import HeldJobs
 from fastworker.worker.held_job import HeldJob
 from fastworker.worker.limits import task_limits
@@ -70,7 +70,7 @@ class Switchboard:
         self._slots = slots
         self._clock = clock
         self._held = HeldJobs(processes=processes)
-        self._owed = Owed()
+        self._owed = Owed(clock)
         self._runners = ReadyRunners(self._held, clock)
         self._relaying = Relaying(self._runners.tell)
         self.enforcer = Enforcer(
@@ -316,18 +316,17 @@ class Switchboard:
         lost = [job for job in self._held.remove_runner(number) if not job.stale]
         gone = self.enforcer.gone(number, lost, started)
         if gone is not None:
-            self._end_late(gone)
             lost, reason, detail = gone.others, "drain", ""
         begun = bytes([started is None or job.token in started for job in lost])
         self._owed.give_back(lost, reason, detail=detail, started=begun)
+        if gone is not None:
+            leaving = gone.leaving
+            self._owed.give_back(leaving, "lease_lost", started=b"\1" * len(leaving))
+            self._owed.outcomes(gone.ends)
         self._relaying.runner_gone(number)
         self._held.look_for_runners()
         self.offering.announce()
         return len(lost)
-
-    def _end_late(self, gone: Gone) -> None:
-        self._owed.outcomes(gone.ends)
-        self._owed.give_back(gone.leaving, "lease_lost", started=b"\1" * len(gone.leaving))
 
     def _take_outcome(self, number: int, message: Outcome) -> None:
         end = self._held.end
