@@ -11,5 +11,7 @@ Real processes through the command line, a token, default retention, results rea
     fairness.py   another command line, ``python -m benchmarks.fairness``: how long a tenant waits
                   alone, and while another floods
     tenant.py     its clients: one that floods, one whose waits are measured
+    scale/        another, ``python -m benchmarks.scale``: with more of something
+    connections.py, crowd.py   another, ``python -m benchmarks.connections``: what they cost
     peers/        another, ``python -m benchmarks.peers``: beside other task queues
 """

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -42,6 +43,7 @@ class Cluster:
         self._folder = folder
         self._stack = ExitStack()
         self._logs: list[Path] = []
+        self._plane: subprocess.Popen[str] | None = None
         base, discovery = (f"tcp://127.0.0.1:{port}" for port in _free_ports(2))
         kept = {name: text for name, text in os.environ.items() if "FASTWORKER" not in name}
         self.environment: dict[str, str] = {
@@ -58,11 +60,13 @@ class Cluster:
         }
         """What its processes are told."""
         self.pids: dict[str, list[int]] = {}
+        self.tokens: dict[str, str] = {}
+        """By tenant, those that were created."""
 
     def __enter__(self) -> Cluster:
         shutil.copy(HERE / "load_tasks.py", self._folder)
         try:
-            self.pids["control plane"] = [self._start("control-plane", until="listening on")]
+            self._start_plane()
         except BaseException:
             self._stack.close()
             raise
@@ -73,9 +77,25 @@ class Cluster:
 
     def start_subworker(self, *flags: str) -> None:
         """Start a subworker with one runner and wait until it is connected."""
-        pid = self._start("subworker", *flags, until="connected to")
+        pid = self._start("subworker", *flags, until="connected to").pid
         self.pids["subworker"] = [pid]
         self.pids["runner"] = _children(pid)
+
+    def restart_control_plane(self) -> float:
+        """Stop it as an operator would; returns the seconds from its next start until it listens.
+
+        Raises:
+            BenchmarkFailed: it did not start again.
+        """
+        assert self._plane is not None
+        _stop(self._plane)
+        began = time.perf_counter()
+        self._start_plane()
+        return time.perf_counter() - began
+
+    def _start_plane(self) -> None:
+        self._plane = self._start("control-plane", until="listening on")
+        self.pids["control plane"] = [self._plane.pid]
 
     def measure(self, what: str, sizes: Mapping[str, Any]) -> Metrics:
         """Run the client to its end.
@@ -130,7 +150,8 @@ class Cluster:
         )
         if made.returncode != 0:
             raise BenchmarkFailed(f"no token for {tenant}:\n{made.stderr}")
-        return made.stdout.strip()
+        self.tokens[tenant] = made.stdout.strip()
+        return self.tokens[tenant]
 
     def start_client(
         self, program: str, *arguments: str, token: str | None = None
@@ -152,8 +173,8 @@ class Cluster:
                 text=True,
             )
 
-    def _start(self, what: str, *flags: str, until: str) -> int:
-        log = self._log(what)
+    def _start(self, what: str, *flags: str, until: str) -> subprocess.Popen[str]:
+        log = self._log(f"{what}-{len(self._logs)}")
         process = subprocess.Popen(
             [self._python, "-m", "fastworker", "run", what, *flags],
             cwd=self._folder,
@@ -168,7 +189,7 @@ class Cluster:
         self._stack.callback(_stop, process)
         if not output.wait_ready():
             raise BenchmarkFailed(f"{what} never said {until!r}:\n{self.logs()}")
-        return process.pid
+        return process
 
 
 class _Output:

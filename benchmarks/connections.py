@@ -97,11 +97,14 @@ def open_files(pid: int) -> int:
 
 
 @contextlib.contextmanager
-def crowds(cluster: Cluster, address: str, count: int, found: Findings) -> Iterator[None]:
-    """Hold so many connections for the length of the block."""
+def crowds(
+    cluster: Cluster, address: str, count: int, found: Findings, role: str = "client"
+) -> Iterator[None]:
+    """Hold so many connections of clients or subworkers for the length of the block."""
+    shares = [share for at in range(CROWDS) if (share := (count + at) // CROWDS)]
     commands = [
-        [sys.executable, "-m", "benchmarks.crowd", "hold", address, str(count // CROWDS)]
-        for _ in range(CROWDS)
+        [sys.executable, "-m", "benchmarks.crowd", "hold", address, str(share), role]
+        for share in shares
     ]
     with contextlib.ExitStack() as stack:
         members = [stack.enter_context(_started(cluster, command)) for command in commands]

@@ -1,9 +1,10 @@
-"""Many idle clients in one process, each as cheap as can be here: what they cost is measured there.
+"""Many idle peers in one process, each as cheap as can be here: what they cost is measured there.
 
-They do what every client does: upgrade, prove themselves, introduce themselves, beat. Run as a
+They do what every client or subworker does: upgrade, prove themselves, introduce themselves, beat.
+The subworkers offer `add` and have no slot, so that they are considered and never chosen. Run as a
 program; writes one line of JSON when all stand, and holds them until its stdin is closed.
 
-    crowd.py hold ADDRESS COUNT
+    crowd.py hold ADDRESS COUNT [client|subworker]
     crowd.py churn ADDRESS RATE SECONDS
 """
 
@@ -27,7 +28,15 @@ from fastworker.server.descriptors import raise_descriptor_limit
 from fastworker.wire.addresses import Address, parse_address
 from fastworker.wire.codec import decode, encode
 from fastworker.wire.handshake import DialerHandshake
-from fastworker.wire.messages import Beat, Challenge, Introduce, Message, Welcome
+from fastworker.wire.messages import (
+    Beat,
+    Challenge,
+    Introduce,
+    Message,
+    Register,
+    Registered,
+    Welcome,
+)
 
 OPENING_AT_ONCE: Final = 64
 """A crowd that comes in turns, as one with jittered pauses does."""
@@ -37,6 +46,8 @@ OPEN_SECONDS: Final = 10.0
 AGAIN_SECONDS: Final = 0.5
 """Who is turned away tries again, as every client does."""
 BINARY: Final = 0x82
+BEATS_PER_LEASE: Final = 3
+"""As subworkers do."""
 
 Standing: TypeAlias = tuple[trio.SocketStream, float]
 """A connection, and the seconds between its beats."""
@@ -58,8 +69,8 @@ class Visitor:
         self.stream = stream
         self._data = bytearray()
 
-    async def come_in(self, address: Address, token: str) -> Welcome:
-        """Upgrade, and prove each other the token."""
+    async def come_in(self, address: Address, token: str, role: str = "client") -> float:
+        """Upgrade, prove each other the token, say who it is; returns the seconds between beats."""
         host = f"{address.host}:{address.port}"
         await self.stream.send_all(
             f"GET / HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -71,15 +82,21 @@ class Visitor:
         head, _, early = bytes(self._data).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101"), head
         self._data = bytearray(early)
-        handshake = DialerHandshake("client", token, os.urandom, "crowd")
+        handshake = DialerHandshake(role, token, os.urandom, "crowd")
         await self.send(handshake.hello())
         challenge = await self._receive()
         assert isinstance(challenge, Challenge), challenge
         await self.send(handshake.receive(challenge))
         welcome = await self._receive()
         assert isinstance(welcome, Welcome), welcome
-        await self.send(Introduce(os.urandom(16), roster=True))
-        return welcome
+        if role == "client":
+            await self.send(Introduce(os.urandom(16), roster=True))
+            return welcome.heartbeat_seconds
+        name, rows = f"crowd-{os.urandom(6).hex()}", [["add", 0, "(x: int, y: int) -> int"]]
+        await self.send(Register(os.urandom(16), name, ["default"], rows, [0, 0], [0, 0]))
+        registered = await self._receive()
+        assert isinstance(registered, Registered), registered
+        return min(welcome.heartbeat_seconds, registered.lease_seconds / BEATS_PER_LEASE)
 
     async def send(self, message: Message) -> None:
         await self.stream.send_all(frame([message]))
@@ -107,16 +124,16 @@ class Visitor:
 
 
 @asynccontextmanager
-async def visiting(address: Address, token: str) -> AsyncIterator[tuple[Visitor, Welcome]]:
+async def visiting(address: Address, token: str) -> AsyncIterator[Visitor]:
     """One connection that stands for the length of the block."""
     async with await trio.open_tcp_stream(address.host, address.port) as stream:
         visitor = Visitor(stream)
         with trio.fail_after(OPEN_SECONDS):
-            welcome = await visitor.come_in(address, token)
-        yield visitor, welcome
+            await visitor.come_in(address, token)
+        yield visitor
 
 
-async def hold(address: Address, token: str, count: int) -> None:
+async def hold(address: Address, token: str, count: int, role: str) -> None:
     """Open so many, say so, and beat on all of them until stdin is closed."""
     standing: list[trio.SocketStream] = []
     refused = 0
@@ -130,7 +147,7 @@ async def hold(address: Address, token: str, count: int) -> None:
             stream = await trio.open_tcp_stream(address.host, address.port)
             try:
                 with trio.fail_after(OPEN_SECONDS):
-                    welcome = await Visitor(stream).come_in(address, token)
+                    seconds = await Visitor(stream).come_in(address, token, role)
             except NOT_TAKEN:
                 refused += 1
                 await trio.aclose_forcefully(stream)
@@ -138,7 +155,7 @@ async def hold(address: Address, token: str, count: int) -> None:
                     missing += 1
                     await trio.sleep(AGAIN_SECONDS)
                 continue
-            beating.send_nowait((stream, welcome.heartbeat_seconds))
+            beating.send_nowait((stream, seconds))
             standing.append(stream)
 
     async with trio.open_nursery() as holding:
@@ -193,7 +210,7 @@ async def churn(address: Address, token: str, rate: float, seconds: float) -> No
         nonlocal done, failed
         async with room:
             try:
-                async with visiting(address, token) as (visitor, _):
+                async with visiting(address, token) as visitor:
                     if number % 2:
                         await visitor.stream.send_all(b"\x88\x82\0\0\0\0\x03\xe8")
             except NOT_TAKEN:
@@ -216,7 +233,8 @@ def main() -> None:
     token = os.environ["FASTWORKER_TOKEN"]
     raise_descriptor_limit(int(numbers[0]) if what == "hold" else OPENING_AT_ONCE)
     if what == "hold":
-        trio.run(hold, parse_address(address), token, int(numbers[0]))
+        role = numbers[1] if len(numbers) > 1 else "client"
+        trio.run(hold, parse_address(address), token, int(numbers[0]), role)
     else:
         rate, seconds = map(float, numbers)
         trio.run(churn, parse_address(address), token, rate, seconds)

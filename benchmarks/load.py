@@ -31,7 +31,10 @@ GROUP_JOBS: Final = 10_000
 LANES: Final = 100
 """Concurrent callers."""
 NAP_SECONDS: Final = 0.001
-TICK: Final = os.sysconf("SC_CLK_TCK")
+PID_SHIFT: Final = 3
+PROCESS_CLOCK: Final = 2
+"""How Linux makes the number of a process's CPU clock, which counts nanoseconds, from its pid: what
+`clock_getcpuclockid` does. ``/proc/PID/stat`` counts hundredths of a second."""
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 Pids = Mapping[str, Sequence[int]]
@@ -44,11 +47,7 @@ def emit(**fields: object) -> None:
 
 def cpu_seconds(pids: Sequence[int]) -> float:
     """CPU time, user and system, that these processes have used since they started."""
-    total = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICK
+    return sum(time.clock_gettime((~pid << PID_SHIFT) | PROCESS_CLOCK) for pid in pids)
 
 
 def resident_bytes(pids: Sequence[int]) -> int:

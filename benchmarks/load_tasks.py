@@ -27,3 +27,9 @@ async def hold(seconds: float) -> float:
     began = time.time()
     await asyncio.sleep(seconds)
     return began
+
+
+@task
+async def echo(data: bytes) -> bytes:
+    """There and back again."""
+    return data
