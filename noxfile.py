@@ -9,6 +9,8 @@ is reported and its session skipped, since only the Python that runs nox can be 
     nox -s tests-3.12 -- tests/wire -k codec      and what pytest is to do
     nox -s faults           the fault matrix in full: hours, and best with nothing beside it
     nox -s faults -- -k c07 one row of it
+    nox -s soak             half an hour of steady load; what grows fails it
+    nox -s soak -- --seconds 28800        a night of it
     nox -s fuzz             an hour of fuzzing, guided by coverage
     nox -s fuzz -- --seconds 60 frames dispatch   so long, and only these
 """
@@ -168,6 +170,13 @@ def fuzz(session: nox.Session) -> None:
     """Everything that reads bytes is given bytes nobody thought of; a little of it is in tests."""
     session.install("-e", ".", *group("test"), *group("fuzz"))
     session.run("python", "-m", "tests.fuzzing", *session.posargs)
+
+
+@nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """Half an hour of steady load: memory, descriptors, write-ahead log and latency stay flat."""
+    session.install("-e", ".")
+    session.run("python", "-m", "benchmarks.soak", *session.posargs)
 
 
 @nox.session

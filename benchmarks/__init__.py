@@ -12,6 +12,7 @@ Real processes through the command line, a token, default retention, results rea
                   alone, and while another floods
     tenant.py     its clients: one that floods, one whose waits are measured
     scale/        another, ``python -m benchmarks.scale``: with more of something
+    soak/         another, ``python -m benchmarks.soak``: whether anything grows
     connections.py, crowd.py   another, ``python -m benchmarks.connections``: what they cost
     peers/        another, ``python -m benchmarks.peers``: beside other task queues
 """

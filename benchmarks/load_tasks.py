@@ -33,3 +33,9 @@ async def hold(seconds: float) -> float:
 async def echo(data: bytes) -> bytes:
     """There and back again."""
     return data
+
+
+@task
+async def refuse(number: int) -> None:
+    """Fails, and says of which job."""
+    raise ValueError(f"number {number}")
