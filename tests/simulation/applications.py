@@ -8,8 +8,6 @@ import trio
 
 from fastworker.client.calls import Call
 from fastworker.client.handles import TaskHandle
-from fastworker.core.ids import id_text, new_id
-from fastworker.core.records import TaskPriority
 from fastworker.errors import (
     ClientNotReady,
     ControlPlaneUnavailable,
@@ -18,12 +16,13 @@ from fastworker.errors import (
     JobCancelled,
     JobDead,
     JobExpired,
-    Rejected,
     TaskError,
 )
 from fastworker.options import CallOptions
+from tests.simulation.families import plan_children
 from tests.simulation.ledgers import Entry
 from tests.simulation.processes import Application
+from tests.simulation.submitting import apply, new_task_id, note, note_refusal, options_of
 from tests.simulation.world import World
 
 JOBS: Final = (6, 18)
@@ -31,10 +30,15 @@ GROUP_JOBS: Final = (2, 6)
 LONG_SECONDS: Final = {"careful": 12.0, "poison": 0.2}
 """Of tasks that are about one moment: in doubt of its lease, and its runner's death."""
 
+SOON_SECONDS: Final = (0.0, 0.0, 0.1, 2.0)
+LATE_SECONDS: Final = (0.1, 1.0, 3.0, 6.0, 12.0)
+UNWANTED_SECONDS: Final = 20.0
+"""To a cancel: of jobs that have submitted others meanwhile, if they could."""
+
 PAUSED_QUEUE: Final = "side"
 """Somebody pauses it now and then."""
 
-TASKS: Final = {"work": 60, "flaky": 10, "careful": 20, "fail": 6, "poison": 1}
+TASKS: Final = {"work": 60, "flaky": 10, "careful": 20, "fail": 6, "poison": 1, "parent": 14}
 SECONDS: Final = (0.01, 0.01, 0.2, 1.0, 1.0, 3.0, 8.0, 20.0)
 """How long jobs run: some longer than a lease."""
 
@@ -42,12 +46,13 @@ SECONDS: Final = (0.01, 0.01, 0.2, 1.0, 1.0, 3.0, 8.0, 20.0)
 def intend(world: World, owner: str, number: int) -> Entry:
     """A job somebody is about to submit."""
     random = world.random
-    task = random.choices(list(TASKS), list(TASKS.values()))[0]
+    weights = {**TASKS, "parent": TASKS["parent"] * world.families}
+    task = random.choices(list(weights), list(weights.values()))[0]
     expires = random.uniform(0.5, 40.0) if random.random() < 0.12 else None
     entry = Entry(
         key=f"j{number}",
         owner=owner,
-        id=_new_id(world),
+        id=new_task_id(world),
         task=task,
         seconds=LONG_SECONDS.get(task) or random.choice(SECONDS),
         on_lost="fail" if task == "work" and random.random() < 0.1 else "retry",
@@ -57,39 +62,12 @@ def intend(world: World, owner: str, number: int) -> Entry:
         queue=PAUSED_QUEUE if random.random() < 0.35 else "default",
     )
     world.entries.append(entry)
+    if task == "parent":
+        entry.is_unwanted = random.random() < 0.6
+        entry.seconds = UNWANTED_SECONDS if entry.is_unwanted else entry.seconds
+        plan_children(world, entry)
     world.record.note("client", f"intends {entry.key} {entry.id} {task} {entry.seconds}")
     return entry
-
-
-def _new_id(world: World) -> str:
-    return id_text(new_id(wall=world.clock.wall(), random=world.random.randbytes(10)))
-
-
-def _options(entry: Entry) -> dict[str, Any]:
-    if entry.expires is not None:
-        # Counted from the call; if an earlier one was stored, its deadline is earlier still.
-        entry.expires_at = trio.current_time() + entry.expires
-    return {
-        "priority": TaskPriority(entry.priority),
-        "on_lost": entry.on_lost,
-        "countdown": entry.countdown,
-        "expires": entry.expires,
-        "task_id": entry.id,
-        "queue": entry.queue,
-    }
-
-
-async def _apply(application: Application, entry: Entry, **changes: Any) -> TaskHandle[Any]:
-    """One submission; it stays open if the caller dies before the answer."""
-    entry.open_calls += 1
-    options = {**_options(entry), **changes}
-    try:
-        handle = await application.client.apply(entry.task, (entry.key, entry.seconds), **options)
-    except FastWorkerError:
-        entry.open_calls -= 1
-        raise
-    entry.open_calls -= 1
-    return handle
 
 
 async def submit_one(world: World, application: Application, entry: Entry) -> None:
@@ -100,15 +78,15 @@ async def submit_one(world: World, application: Application, entry: Entry) -> No
         application.start(cancel, world, entry)
     for tries in range(random.randint(1, 4)):
         try:
-            handle = await _apply(application, entry)
+            handle = await apply(application.client, entry)
         except FastWorkerError as error:
-            _note_refusal(world, entry, error)
+            note_refusal(world, entry, error)
             if entry.state != "indeterminate":
                 return
             world.record.count("submitted again when in doubt", tries >= 0)
             await trio.sleep(random.uniform(0.0, 3.0))
         else:
-            _note(world, entry, "acked")
+            note(world, entry, "acked")
             await _afterwards(world, application, entry, handle)
             return
 
@@ -116,18 +94,20 @@ async def submit_one(world: World, application: Application, entry: Entry) -> No
 async def submit_keyed(world: World, application: Application, entry: Entry) -> None:
     """Submit the same several times, each time as a new job with the same idempotency key."""
     for _ in range(world.random.randint(1, 4)):
-        task_id = _new_id(world)
+        task_id = new_task_id(world)
         entry.tried_ids.append(task_id)
         try:
-            handle = await _apply(application, entry, task_id=task_id, idempotency_key=entry.key)
+            handle = await apply(
+                application.client, entry, task_id=task_id, idempotency_key=entry.key
+            )
         except FastWorkerError as error:
-            _note_refusal(world, entry, error)
+            note_refusal(world, entry, error)
         else:
             if entry.state == "acked" and handle.id != entry.id:
                 world.record.bugs.append(f"{entry.key} was accepted as {entry.id} and {handle.id}")
             world.record.count("deduplicated", handle.deduplicated)
             entry.id = handle.id
-            _note(world, entry, "acked")
+            note(world, entry, "acked")
             application.start(_afterwards, world, entry, handle)
         await trio.sleep(world.random.uniform(0.0, 5.0))
 
@@ -164,7 +144,7 @@ async def submit_group(world: World, application: Application, entries: list[Ent
         Call(
             entry.task,
             (entry.key, entry.seconds),
-            options=CallOptions(**_options(entry)),
+            options=CallOptions(**options_of(entry)),
         )
         for entry in entries
     ]
@@ -172,18 +152,18 @@ async def submit_group(world: World, application: Application, entries: list[Ent
         handles = await application.client.submit_many(calls)
     except FastWorkerError as error:
         for entry in entries:
-            _note_refusal(world, entry, error)
+            note_refusal(world, entry, error)
         return
     world.record.count("group accepted")
     for entry, handle in zip(entries, handles, strict=True):
-        _note(world, entry, "acked")
+        note(world, entry, "acked")
         application.start(_afterwards, world, entry, handle)
 
 
 async def _afterwards(
     world: World, application: Application, entry: Entry, handle: TaskHandle[Any]
 ) -> None:
-    if world.random.random() < 0.12:
+    if entry.is_unwanted or world.random.random() < 0.12:
         application.start(cancel, world, entry)
     if world.random.random() < 0.8:
         await observe(world, entry, handle)
@@ -213,7 +193,7 @@ async def observe(world: World, entry: Entry, handle: TaskHandle[Any]) -> None:
 
 async def cancel(world: World, application: Application, entry: Entry) -> None:
     """Cancel, sooner or later."""
-    await trio.sleep(world.random.choice((0.0, 0.0, 0.1, 2.0)))
+    await trio.sleep(world.random.choice(LATE_SECONDS if entry.children else SOON_SECONDS))
     entry.cancel_asked = True
     try:
         result = await application.client.cancel(entry.id)
@@ -226,32 +206,10 @@ async def cancel(world: World, application: Application, entry: Entry) -> None:
 async def resubmit(world: World, application: Application, entry: Entry) -> None:
     """A client that died before it was answered starts again and repeats what it meant to do."""
     try:
-        await _apply(application, entry)
+        await apply(application.client, entry)
     except FastWorkerError:
         # What became of the first submission, this one does not tell.
-        _note(world, entry, "indeterminate")
+        note(world, entry, "indeterminate")
     else:
         world.record.count("submitted again after a crash")
-        _note(world, entry, "acked")
-
-
-def _note_refusal(world: World, entry: Entry, error: FastWorkerError) -> None:
-    match error:
-        case Rejected():
-            state = "rejected"
-        case Indeterminate():
-            state = "indeterminate"
-            world.record.count("indeterminate")
-        case ClientNotReady():
-            state = "indeterminate"
-        case ControlPlaneUnavailable():
-            state = "unsent"
-            world.record.count("never sent")
-        case _:
-            raise error
-    _note(world, entry, state, f" {error.code}")
-
-
-def _note(world: World, entry: Entry, state: str, why: str = "") -> None:
-    world.record.note("client", f"{state} {entry.key}{why}")
-    entry.told(state)
+        note(world, entry, "acked")

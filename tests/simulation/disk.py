@@ -40,6 +40,8 @@ class Disk:
         self.full_until = 0.0
         self.full_after_crash = 0.0
         """It is full for so many seconds after the next crash at a commit."""
+        self.cascade_crash_share = 0.0
+        """Of commits that end a job with children by a cancel: those that are the last."""
         self.reserve = False
         """While it is full, there is still room for what inserts nothing."""
         self.next_commit: str | None = None
@@ -71,10 +73,16 @@ class Disk:
             self.rows[row.key] = row
             self.ids.add(row.id)
 
+    def crashes_at_cascade(self) -> bool:
+        """Whether a cancel that has reached a job is not to reach those that it has submitted."""
+        share = self.cascade_crash_share
+        return bool(share and self.store.cancelled_parents()) and self.random.random() < share
+
     def heal(self) -> None:
         """From now on it is quick, has room and works."""
         self.slow_until = self.full_until = self.full_after_crash = 0.0
         self.next_commit = None
+        self.cascade_crash_share = 0.0
 
     def open_jobs(self) -> int:
         """How many stored jobs have not ended."""
@@ -111,6 +119,9 @@ class Handle:
         if what in ("crash before", "break before"):
             self._end(what)
         disk.commit(saves)
+        if disk.crashes_at_cascade():
+            disk.record.count("crash at a cascade")
+            self._end("crash after")
         if what in ("crash after", "break after"):
             self._end(what)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import trio
@@ -25,6 +26,25 @@ class RunnerPlace:
     died_at: float = math.inf
     kill: Callable[[], None] = lambda: None
     """SIGKILL."""
+    _unstoppable: set[trio.CancelScope] = field(default_factory=set)
+
+    def bury(self) -> None:
+        """Its process has ended. A second call does nothing."""
+        if self.alive:
+            self.alive = False
+            self.died_at = trio.current_time()
+            for scope in self._unstoppable:
+                scope.cancel()
+
+    @contextmanager
+    def unstoppable(self) -> Iterator[None]:
+        """Code that nothing ends but the end of its process."""
+        with trio.CancelScope(shield=True) as scope:
+            self._unstoppable.add(scope)
+            try:
+                yield
+            finally:
+                self._unstoppable.discard(scope)
 
     def __str__(self) -> str:
         return f"{self.worker}/r{self.number}"
@@ -94,9 +114,22 @@ class Entry:
     cancel_asked: bool = False
     cancelled: bool = False
     """A client was told that it is cancelled."""
+    is_unwanted: bool = False
+    """Somebody means to cancel it, or the job that submits it."""
+    parent: Entry | None = field(default=None, repr=False)
+    children: list[Entry] = field(default_factory=list, repr=False)
+    detached: bool = False
+    moment: str = ""
+    """When its parent submits it."""
 
     def __str__(self) -> str:
         return self.key
+
+    @property
+    def may_be_cancelled(self) -> bool:
+        """Whether somebody asked for it, or asked it of a job that this one belongs to."""
+        parent = None if self.detached else self.parent
+        return self.cancel_asked or (parent is not None and parent.may_be_cancelled)
 
     def told(self, state: str) -> None:
         """A client has learnt something about its submission."""

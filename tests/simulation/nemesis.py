@@ -59,6 +59,7 @@ class Nemesis:
         """Inject faults for so long."""
         world = self._world
         world.network.cut_share = self._random.choice((0.0, 0.0, 0.3))
+        world.disk.cascade_crash_share = self._random.choice((0.0, 0.3))
         world.network.replays = self._random.random() < 0.4
         ends_at = trio.current_time() + seconds
         while trio.current_time() < ends_at:

@@ -11,6 +11,7 @@ from fastworker.core.ids import id_bytes
 from fastworker.core.records import JobView, TaskStatus
 from fastworker.core.returns import DEATHS_ALONE
 from fastworker.wire.values import open_value
+from tests.simulation.family_oracle import family_violations
 from tests.simulation.ledgers import Effect, Effects, Entry
 from tests.simulation.processes import LEASE_SECONDS
 from tests.simulation.world import World
@@ -34,6 +35,7 @@ def violations(world: World) -> Iterator[str]:
     for key in world.effects.by_key:
         if key not in known:
             yield f"phantom: {key} ran, but nobody meant it to"
+    yield from family_violations(world)
     yield from _left_behind(world)
 
 
@@ -74,7 +76,7 @@ def _fits(
                 yield f"wrong end: {who} is {view.status}: {view.failure}"
             elif view.token not in ends:
                 yield f"lost: {who} is {view.status} as token {view.token}, which never ended"
-        case TaskStatus.CANCELLED if not entry.cancel_asked:
+        case TaskStatus.CANCELLED if not entry.may_be_cancelled:
             yield f"wrong end: {who} is cancelled, and nobody asked for it"
         case TaskStatus.EXPIRED if entry.expires_at == math.inf:
             yield f"wrong end: {who} is expired, and has no deadline"
@@ -141,6 +143,10 @@ def _excused(world: World, before: Effect, after: Effect) -> bool:
     if before.token in world.given_up:
         world.record.count("started again: given up in time")
         return True
+    stopped_at = world.effects.stopped_at(before.key, before.token)
+    if before.token in world.drained and stopped_at <= after.at:
+        world.record.count("started again: its worker had ended")
+        return True
     if before.place.died_at <= after.at:
         world.record.count("started again: its runner was dead")
         return True
@@ -159,6 +165,8 @@ def _left_behind(world: World) -> Iterator[str]:
             yield f"stuck: {application.name}: {call} has not returned"
     if world.disk.open_jobs():
         return
+    if world.disk.store.cancelled_parents() or world.disk.store.owners():
+        yield "left behind: families of jobs that have all ended"
     plane = world.control_plane.plane
     if plane is None:
         yield "stuck: no control plane stands"

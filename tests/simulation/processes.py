@@ -41,6 +41,7 @@ from fastworker.worker.settings import SubworkerSettings
 from fastworker.worker.subworker import Subworker
 from tests.simulation import tasks
 from tests.simulation.disk import Handle, open_handle
+from tests.simulation.inside import Inside
 from tests.simulation.ledgers import RunnerPlace
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class Worker:
         """SIGKILL to all its processes."""
         self._world.record.note("process", f"{self.name} is killed")
         for place, _ in self.runners:
-            self._bury(place)
+            place.bury()
         self._world.network.cut_all(self.name)
         self.ended.set()
         self._scope.cancel()
@@ -207,14 +208,8 @@ class Worker:
     def _kill_runner(self, place: RunnerPlace, runner: SimulatedRunner) -> None:
         self._world.record.note("process", f"{place} is killed")
         self._world.record.count("runner killed")
-        self._bury(place)
+        place.bury()
         runner.kill()
-
-    @staticmethod
-    def _bury(place: RunnerPlace) -> None:
-        if place.alive:
-            place.alive = False
-            place.died_at = trio.current_time()
 
     @asynccontextmanager
     async def _dial(self, address: Address) -> AsyncIterator[tuple[Link, Welcome]]:
@@ -241,11 +236,12 @@ class Worker:
             runner,
             slots=self._settings.slots,
             find_route=routes.find,
-            on_relay=lambda message: None,
+            on_relay=lambda message: inside.relays.take(message),
             board=Board(runner.cells),
             monotonic=self._world.clock.monotonic,
             wall=self._world.clock.wall,
         )
+        inside = Inside(self._world, place, service)
 
         @asynccontextmanager
         async def starters(
@@ -253,7 +249,7 @@ class Worker:
         ) -> AsyncIterator[Starters]:
             async with one_loop(nursery, service) as inner:
                 started = {
-                    runtime: self._placed(start, place)
+                    runtime: self._placed(start, place, inside)
                     for runtime, start in inner.by_runtime.items()
                 }
                 yield replace(inner, by_runtime=started)
@@ -264,19 +260,22 @@ class Worker:
             try:
                 yield runner
             finally:
-                self._bury(place)
+                place.bury()
                 self.runners.remove((place, runner))
                 runner.kill()
+                inside.close()
 
-    def _placed(self, start: Start, place: RunnerPlace) -> Start:
+    def _placed(self, start: Start, place: RunnerPlace, inside: Inside) -> Start:
         """Tasks are started in a copy of this context, and look there for where they are."""
 
         def started(assignment: Assignment) -> None:
             where = tasks.place.set(place)
             what = tasks.effects.set(self._world.effects)
+            how = tasks.submit_children.set(inside.submit_children)
             try:
                 start(assignment)
             finally:
+                tasks.submit_children.reset(how)
                 tasks.place.reset(where)
                 tasks.effects.reset(what)
 

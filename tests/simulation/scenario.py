@@ -10,7 +10,8 @@ from typing import Final
 import trio
 from trio.testing import MockClock
 
-from fastworker.client.ambient import set_stand_in
+from fastworker.client.ambient import set_job_context, set_stand_in
+from fastworker.runner.context import current_lease, seconds_left
 from tests.simulation import applications
 from tests.simulation.determinism import one_seed
 from tests.simulation.nemesis import Nemesis
@@ -19,7 +20,7 @@ from tests.simulation.processes import Application
 from tests.simulation.record import Record
 from tests.simulation.world import World
 
-DRAIN_SECONDS: Final = 300.0
+DRAIN_SECONDS: Final = 600.0
 """From the last fault to the end of the last job: the longest countdown, two leases, and every
 long job once more on what slots there are."""
 
@@ -32,12 +33,14 @@ def run_seed(seed: int) -> tuple[Record, list[str]]:
     record = Record()
     found: list[str] = []
     try:
+        set_job_context(current_lease, seconds_left)
         with record.listening(), one_seed(seed, clock):
             trio.run(_run, seed, clock, record, found, clock=clock)
     except Exception as error:
         found.append("the run broke: " + "".join(traceback.format_exception(error)))
     finally:
         set_stand_in(None)
+        set_job_context(None)
     return record, found
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import trio
 
@@ -16,6 +17,15 @@ place: ContextVar[RunnerPlace] = ContextVar("place")
 """The runner whose job is calling."""
 
 effects: ContextVar[Effects] = ContextVar("effects")
+
+SubmitChildren: TypeAlias = Callable[[str, str], Awaitable[None]]
+"""What the job of this key is to submit at this moment."""
+
+submit_children: ContextVar[SubmitChildren] = ContextVar("submit_children")
+
+UNWIND_SECONDS: Final = 0.001
+"""In which code that is told to stop still submits something. No answer comes so soon: the end of
+the job follows on the heels of what it has submitted, and may overtake it."""
 
 
 def _note(what: str, key: str) -> None:
@@ -67,6 +77,28 @@ async def flaky(key: str, seconds: float) -> list[Any]:
     return [key, token]
 
 
+async def parent(key: str, seconds: float) -> list[Any]:
+    """Submit others, in the beginning, on the way, and at the end even if it is told to stop."""
+    await _only_alive()
+    _note("start", key)
+    submit = submit_children.get()
+    try:
+        await submit(key, "first")
+        await trio.sleep(seconds / 2)
+        await submit(key, "midway")
+        await trio.sleep(seconds / 2)
+        await submit(key, "last")
+    except trio.Cancelled:
+        if place.get().alive:
+            _note("cancelled", key)
+            with place.get().unstoppable(), trio.move_on_after(UNWIND_SECONDS):
+                await submit(key, "last")
+        raise
+    await _only_alive()
+    _note("end", key)
+    return [key, current().token]
+
+
 async def poison(key: str, seconds: float) -> None:
     """End the runner."""
     await _run(key, seconds)
@@ -80,4 +112,5 @@ DEFINITIONS: tuple[TaskDefinition, ...] = (
     define(flaky, retries=Retry(times=2, backoff=0.5)),
     define(careful, on_lease_lost="cancel"),
     define(poison),
+    define(parent),
 )

@@ -38,6 +38,8 @@ class World:
         self.disk.on_commit = self._committed
         self.effects = Effects(record)
         self.entries: list[Entry] = []
+        self.families = self.random.choice((0.5, 1.0, 5.0))
+        """How much more often than usually jobs submit others."""
         self.downtime: tuple[float, float] = (0.05, 2.0)
         self.control_plane = ControlPlane(self, 0)
         self.workers: list[Worker] = []
@@ -46,6 +48,9 @@ class World:
         self.heard: dict[str, list[float]] = {}
         """When frames of each subworker process arrived at a control plane."""
         self.commit_bugs: list[str] = []
+        self.healed_at = math.inf
+        self.accepted: dict[bytes, float] = {}
+        """When each job was committed first."""
         self.settled: dict[bytes, float] = {}
         """When each job's end was committed."""
         self._met: dict[str, str] = {}
@@ -57,6 +62,8 @@ class World:
         """Tokens of attempts after which a policy asked for another."""
         self.given_up: set[int] = set()
         """Tokens of attempts that were stopped because their lease might be lost."""
+        self.drained: set[int] = set()
+        """Tokens of attempts that were stopped because their worker ended."""
         self._queues: dict[int, str] = {}
         """By lane."""
         self._paused: set[str] = set()
@@ -74,6 +81,9 @@ class World:
             await self.control_plane.ended.wait()
             self.record.count("control plane restarted")
             await trio.sleep(self.random.uniform(*self.downtime))
+            self.record.count(
+                "cascade left over by a restart", len(self.disk.store.cancelled_parents())
+            )
             self.control_plane = ControlPlane(self, number)
 
     async def keep_worker(self, label: str) -> None:
@@ -173,6 +183,7 @@ class World:
             self.record.count("queue paused" if pause.paused else "queue resumed")
             (self._paused.add if pause.paused else self._paused.discard)(pause.queue)
         for row in saves.inserts:
+            self.accepted[row.id] = trio.current_time()
             if row.status is TaskStatus.RUNNING:
                 self._leased(row)
         for row in saves.updates:
@@ -202,6 +213,8 @@ class World:
                 self.retried.add(attempt.token)
             elif attempt.outcome == "lease_lost":
                 self.given_up.add(attempt.token)
+            elif attempt.outcome == "drain":
+                self.drained.add(attempt.token)
         self.record.count("dead letter replayed", len(saves.replays))
 
     def _changed(self, before: JobRow, after: JobRow) -> None:
@@ -229,6 +242,7 @@ class World:
     def heal(self) -> None:
         """From now on nothing goes wrong any more."""
         self.record.note("heal", "")
+        self.healed_at = trio.current_time()
         self.downtime = (0.05, 0.5)
         self.network.heal()
         self.disk.heal()
