@@ -45,7 +45,7 @@ from fastworker.core.records import (
     TaskStatus,
 )
 from fastworker.core.sight import is_hidden, unseen_ids
-from fastworker.core.targets import capable_sessions, free_alone
+from fastworker.core.targets import free_alone
 from fastworker.core.tenants import Tenants
 
 LONGEST_NAP_PARTS: Final = 6
@@ -107,8 +107,7 @@ class Dispatcher:
             # A free subworker waits for jobs that only the store holds.
             return self._last_turn, self.memory.next_due_at
         nap = self._last_turn + self.lease_seconds / LONGEST_NAP_PARTS
-        expiry = leases.next_expiry(self.memory)
-        return (nap if expiry is None else min(nap, expiry)), self.memory.next_due_at
+        return min(nap, self.memory.fleet.next_expiry), self.memory.next_due_at
 
     def questions(self, facts: Sequence[Fact], now: Now, *, suspicious: bool = False) -> Questions:
         """What must be asked of the store before these facts can be handled.
@@ -145,7 +144,7 @@ class Dispatcher:
         return (
             lane.refill_limit() > 0
             and not self._is_paused(lane)
-            and bool(capable_sessions(self.memory, lane.key))
+            and bool(self.memory.fleet.able(lane.key))
         )
 
     def _is_paused(self, lane: Lane) -> bool:
@@ -309,7 +308,7 @@ class Dispatcher:
             lane.depth > 0
             and not self._is_paused(lane)
             and (tasks is None or lane.key.task in tasks)
-            and all(session.local for session in capable_sessions(self.memory, lane.key))
+            and all(session.local for session in self.memory.fleet.able(lane.key))
             for lane in self.memory.waiting
         )
 

@@ -280,7 +280,7 @@ class _Line:
     def _look_into(self, lane: Lane) -> _Front | None:
         """The first job of a lane, if it has any, and somebody has room for it."""
         choices = self._rooms.choices(lane.key)
-        if choices is None or not choices.has_room():
+        if not choices.has_room():
             return None
         hand = self._hand
         view = hand.draft.lane_draft(lane)

@@ -25,6 +25,7 @@ def adopt_running(memory: Memory, snapshot: Snapshot, *, lease_until: float) -> 
         session = memory.sessions.get(job.session)
         if session is None:
             session = memory.sessions[job.session] = Session(job.session, lease_until)
+            memory.fleet.expires(lease_until)
         priority = memory.lanes_by_number[job.lane].key.priority
         session.hold(job.id, 0, priority, job.deaths > 0)
 
@@ -36,8 +37,8 @@ def register(draft: Draft, fact: Registration, now: Now, *, lease_seconds: float
     if session is None:
         session = memory.sessions[fact.session] = Session(fact.session, 0.0)
     session.describe(fact)
-    session.lapsed = False
     session.lease_until = now.monotonic + lease_seconds
+    memory.fleet.revive(session)
     stale = [
         token for token, job_id in fact.claims.items() if not _keeps(draft, session, job_id, token)
     ]
@@ -90,6 +91,7 @@ def disconnect(draft: Draft, fact: Disconnection, now: Now) -> None:
         return
     draft.disconnected.append((session, session.origin))
     session.origin = None
+    memory.fleet.changed()
     if fact.leaving:
         # It has told of everything it got: what is left was on its way, and never starts.
         for job_id in list(session.held):
@@ -107,6 +109,7 @@ def change_capacity(draft: Draft, fact: CapacityChange) -> None:
     session = draft.memory.sessions.get(fact.session)
     if session is not None:
         session.pools, session.prefetch = fact.pools, fact.prefetch
+        draft.memory.fleet.changed()
 
 
 def change_offer(draft: Draft, fact: Offer) -> None:
@@ -115,6 +118,7 @@ def change_offer(draft: Draft, fact: Offer) -> None:
     if session is not None:
         session.tasks, session.signatures = fact.tasks, fact.signatures
         session.withheld = fact.withheld
+        draft.memory.fleet.changed()
         draft.commands.append(AnnounceRoster())
 
 
@@ -126,7 +130,8 @@ def renew(memory: Memory, fact: Renewals, now: Now, *, lease_seconds: float) -> 
             continue
         if heard + lease_seconds > now.monotonic:
             session.lease_until = max(session.lease_until, heard + lease_seconds)
-            session.lapsed = False
+            if session.lapsed:
+                memory.fleet.revive(session)
 
 
 def extend_all(memory: Memory, gap: float) -> None:
@@ -137,25 +142,10 @@ def extend_all(memory: Memory, gap: float) -> None:
 
 def expire_leases(draft: Draft, now: Now) -> None:
     """Jobs of subworkers whose lease ran out wait again; their old tokens are fenced."""
-    memory = draft.memory
-    gone = [
-        session
-        for session in memory.sessions.values()
-        if not session.lapsed and session.lease_until <= now.monotonic
-    ]
-    for session in gone:
-        session.lapsed = True
+    for session in draft.memory.fleet.expired(now.monotonic):
         for job_id in list(session.held):
             draft.release(session, job_id)
             job = draft.job(job_id)
             if job is not None and job.status is TaskStatus.RUNNING:
                 requeue(draft, job, now, reason="lease_expired", started=True)
         draft.expired_sessions.append(session)
-
-
-def next_expiry(memory: Memory) -> float | None:
-    """When the next lease runs out, in monotonic seconds."""
-    return min(
-        (session.lease_until for session in memory.sessions.values() if not session.lapsed),
-        default=None,
-    )

@@ -14,6 +14,7 @@ from fastworker.core.admissions import Admissions, Bucket
 from fastworker.core.backlogs import BacklogDraft, Backlogs
 from fastworker.core.commands import CancelChildren, Command, SettleCancel
 from fastworker.core.early_cancels import EarlyCancels
+from fastworker.core.fleet import Fleet
 from fastworker.core.ids import id_text
 from fastworker.core.lanes import Lane, LaneDraft, LaneIndex
 from fastworker.core.pending import PendingCancel
@@ -70,7 +71,8 @@ class Memory:
         """By priority, and whether it is for jobs that run alone."""
         self.jobs: dict[bytes, JobRow] = {}
         """Ready jobs of the windows, and all leased ones."""
-        self.sessions: dict[bytes, Session] = {}
+        self.fleet = Fleet()
+        self.sessions = self.fleet.sessions
         self.recent = RecentResults()
         self.cancels: dict[bytes, PendingCancel] = {}
         self.early_cancels = EarlyCancels()
@@ -310,6 +312,7 @@ class Draft:
         entry = session.held.get(job_id)
         if entry is not None:
             session.release(job_id)
+            self.memory.fleet.freed(session)
             self._credit.append((session, job_id, entry))
 
     # -- the end of the turn ----------------------------------------------------------------
@@ -346,7 +349,7 @@ class Draft:
             memory.recent.put(row)
         for session in self.expired_sessions:
             if session.origin is None and not session.held:
-                memory.sessions.pop(session.incarnation, None)
+                memory.fleet.remove(session)
         for job_id, told in self._answered_cancels.items():
             if job_id in memory.cancels:
                 del memory.cancels[job_id].waiting[:told]
@@ -389,12 +392,15 @@ class Draft:
         for session, job_id, before in reversed(self._credit):
             if before is None:
                 session.release(job_id)
+                self.memory.fleet.freed(session)
             else:
                 session.hold(job_id, *before)
-        for session in self.expired_sessions:
-            session.lapsed = False
         for session, origin in self.disconnected:
             session.origin = origin
+        for session in self.expired_sessions:
+            self.memory.fleet.revive(session)
+        if self.disconnected:
+            self.memory.fleet.changed()
         self.memory.cancels.update(self.settled_cancels)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from fastworker.core.fleet import ABSENT, Fleet
 from fastworker.core.memory import Memory
 from fastworker.core.records import ALL_QUEUES, JobRow, LaneKey
 from fastworker.core.sessions import Session
@@ -20,23 +20,12 @@ MANY_KINDS: Final = 64
 """Of pairs of queue and task that wait: beyond it only tasks are compared with subworkers."""
 
 
-def capable_sessions(memory: Memory, key: LaneKey) -> list[Session]:
-    """Connected subworkers that can run a lane's jobs; the local one only if it is the only one."""
-    able = [
-        session
-        for session in memory.sessions.values()
-        if session.can_run(key.tenant, key.task, key.queue)
-    ]
-    remote = [session for session in able if not session.local]
-    return remote or able
-
-
 def free_alone(memory: Memory, key: LaneKey) -> Session | None:
     """The least loaded subworker that can run a job of this lane alone now."""
     task = key.task
     free = [
         session
-        for session in capable_sessions(memory, key)
+        for session in memory.fleet.able(key)
         if session.alone < SUSPECTS_AHEAD and session.pools[session.tasks[task]] > 0
     ]
     return min(
@@ -52,6 +41,12 @@ class Target:
     pool: int
     slots: int
     room: int
+    is_reserved: bool = False
+    """It gets nothing more in this turn, whatever room it has."""
+
+    def has_room(self) -> bool:
+        """Whether it may be sent one more."""
+        return self.room > 0
 
 
 class Rooms:
@@ -62,25 +57,22 @@ class Rooms:
             sent ahead wait for a slot there.
     """
 
-    __slots__ = ("_choices", "_has_owners", "_memory", "_open", "_targets", "priority", "reserved")
+    __slots__ = ("_choices", "_memory", "_open", "_targets", "priority", "reserved")
 
     def __init__(self, memory: Memory, priority: int, reserved: set[tuple[bytes, int]]) -> None:
         self._memory = memory
         self.priority = priority
         self.reserved = reserved
         self._targets: dict[tuple[bytes, int], Target] = {}
-        self._open: list[Target] | None = None
-        self._choices: dict[tuple[str, str, str], Choices | None] = {}
-        self._has_owners = False
-        for session in memory.sessions.values():
-            if session.tenant is not None:
-                self._has_owners = True
+        self._open: list[Choices] | list[Target] | None = None
+        self._choices: dict[tuple[str, str, str], Choices] = {}
 
     def is_anywhere(self) -> bool:
         """Whether any subworker may be sent anything of what waits: if not, nobody need look."""
         if self._open is None:
-            self._open = self._candidates()
-        while self._open and self._open[-1].room <= 0:
+            apart = self._memory.fleet.has_owners or self.has_many_kinds()
+            self._open = self._candidates() if apart else self._all_choices()
+        while self._open and not self._open[-1].has_room():
             self._open.pop()
         return bool(self._open)
 
@@ -88,8 +80,13 @@ class Rooms:
         """Whether what waits is of so many queues and tasks that they are not looked at ahead."""
         return len(self._memory.waiting.kinds.get(self.priority, ())) > MANY_KINDS
 
+    def _all_choices(self) -> list[Choices]:
+        """The choices of everything that waits."""
+        kinds: Collection[tuple[str, str]] = self._memory.waiting.kinds.get(self.priority, ())
+        return [self.choices(LaneKey("", queue, self.priority, task)) for queue, task in kinds]
+
     def _candidates(self) -> list[Target]:
-        """Every pool that something that waits could go to."""
+        """The same where that would be too many: every pool that something could go to."""
         kinds: Collection[tuple[str, str]] = self._memory.waiting.kinds.get(self.priority, {})
         if self.has_many_kinds():
             # Comparing queues, too, would cost more than it saves.
@@ -109,65 +106,93 @@ class Rooms:
         name = session.incarnation, pool
         target = self._targets.get(name)
         if target is None:
-            room = 0 if name in self.reserved else session.room(pool, self.priority)
-            target = Target(session, pool, max(1, session.pools[pool]), room)
+            is_reserved = name in self.reserved
+            room = 0 if is_reserved else session.room(pool, self.priority)
+            target = Target(session, pool, max(1, session.pools[pool]), room, is_reserved)
             self._targets[name] = target
         return target
 
     def has_room(self, key: LaneKey) -> bool:
         """Whether there may be a subworker for a job of a lane."""
-        choices = self.choices(key)
-        return choices is not None and choices.has_room()
+        return self.choices(key).has_room()
 
-    def choices(self, key: LaneKey) -> Choices | None:
-        """Where the jobs of a lane may go; None: nowhere."""
-        # Tenants with the same tasks share them, unless some subworker is not for everybody.
-        name = (key.tenant if self._has_owners else "", key.queue, key.task)
-        if name in self._choices:
-            return self._choices[name]
-        sessions = capable_sessions(self._memory, key)
-        choices = Choices(self, sessions, key.task) if sessions else None
-        self._choices[name] = choices
+    def choices(self, key: LaneKey) -> Choices:
+        """Where the jobs of a lane may go, perhaps nowhere."""
+        name = (key.tenant if self._memory.fleet.has_owners else "", key.queue, key.task)
+        choices = self._choices.get(name)
+        if choices is None:
+            choices = self._choices[name] = Choices(self, self._memory.fleet, key)
         return choices
 
 
 class Choices:
-    """The subworkers that can take a lane's jobs, least loaded first."""
+    """The subworkers that can take a lane's jobs in this turn, least loaded first."""
 
-    __slots__ = ("_heap", "_priority", "_reserved", "_reserves")
+    __slots__ = (
+        "_crew",
+        "_fleet",
+        "_only",
+        "_priority",
+        "_reserved",
+        "_reserves",
+        "_target",
+        "_targets",
+    )
 
-    def __init__(self, rooms: Rooms, sessions: list[Session], task: str) -> None:
+    def __init__(self, rooms: Rooms, fleet: Fleet, key: LaneKey) -> None:
         # Not the rooms themselves: they hold this, and a cycle would be left for the collector.
         self._priority = rooms.priority
         self._reserved = rooms.reserved
+        self._target = rooms.target
         self._reserves = False
-        self._heap: list[tuple[float, int, Target]] = []
-        for number, session in enumerate(sessions):
-            target = rooms.target(session, session.tasks[task])
-            if target.room > 0:
-                self._heap.append((session.load(target.pool), number, target))
-        heapq.heapify(self._heap)
+        self._fleet = fleet
+        self._crew = fleet.crew(key)
+        self._targets: dict[int, Target] = {}
+        """Of those that were looked at in this turn, by their number in the crew."""
+        self._only: Target | None = None
+        """Once it is known that no other has room."""
 
     def has_room(self) -> bool:
         """Whether there may be a subworker for one more job."""
-        heap = self._heap
-        while heap and heap[0][2].room <= 0:
-            heapq.heappop(heap)
-        return bool(heap)
+        return self._first() is not None
 
     def choose(self, job: JobRow) -> Target | None:
         """The pool for one job, which takes the room; None if none has any."""
         if job.options.on_lost == "fail":
             return self._choose_unprefetched()
-        heap = self._heap
-        while heap:
-            load, number, target = heap[0]
+        only = self._only
+        if only is not None and only.room > 0:
+            only.room -= 1
+            return only
+        first = self._first()
+        if first is None:
+            return None
+        load, number, target = first
+        target.room -= 1
+        if len(self._crew.heap) > 1:
+            self._crew.replace_top(number, load + 1 / target.slots)
+        else:
+            self._only = target
+        return target
+
+    def _first(self) -> tuple[float, int, Target] | None:
+        """The least loaded one with room: its load, number and pool."""
+        crew, targets = self._crew, self._targets
+        while (top := crew.top()) is not None:
+            load, number = top
+            target = targets.get(number)
+            if target is None:
+                session, pool = crew.sessions[number], crew.pools[number]
+                target = targets[number] = self._target(session, pool)
+                now = session.load(pool)
+                if now > load:
+                    crew.replace_top(number, now)
+                    continue
             if target.room > 0:
-                target.room -= 1
-                if len(heap) > 1:
-                    heapq.heapreplace(heap, (load + 1 / target.slots, number, target))
-                return target
-            heapq.heappop(heap)
+                return load, number, target
+            crew.drop_top(number)
+            if target.is_reserved:
+                self._fleet.freed(target.session)  # it is asked again in the next turn
         return None
 
     def _choose_unprefetched(self) -> Target | None:
@@ -176,17 +201,24 @@ class Choices:
         If there is none, the least loaded one is sent nothing else until it has: what is sent
         ahead for others would fill it for ever.
         """
-        ranked = [
-            target
-            for _, _, target in sorted(self._heap, key=lambda entry: entry[:2])
-            if target.room > 0
-        ]
-        for target in ranked:
+        ranked = sorted(self._with_room(), key=lambda entry: entry[:2])
+        for _, _, target in ranked:
             if target.session.room(target.pool, self._priority, for_prefetch=False) > 0:
                 target.room -= 1
                 return target
         if ranked and not self._reserves:
             self._reserves = True
-            ranked[0].room = 0
-            self._reserved.add((ranked[0].session.incarnation, ranked[0].pool))
+            target = ranked[0][2]
+            target.room = 0
+            target.is_reserved = True
+            self._reserved.add((target.session.incarnation, target.pool))
         return None
+
+    def _with_room(self) -> Iterator[tuple[float, int, Target]]:
+        """Load, number and pool of every one that may be sent something, in no order."""
+        crew = self._crew
+        for number, (session, pool) in enumerate(zip(crew.sessions, crew.pools, strict=True)):
+            if crew.loads[number] != ABSENT:
+                target = self._target(session, pool)
+                if target.room > 0:
+                    yield session.load(pool), number, target

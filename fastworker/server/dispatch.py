@@ -51,7 +51,7 @@ class Shell(Protocol):
     """Who carries out what the core decides."""
 
     def heard(self) -> dict[bytes, float]:
-        """When each connected subworker was last heard (monotonic)."""
+        """When subworkers were heard since the last call, if they were (monotonic)."""
         ...
 
     def carry_out(self, commands: Sequence[Command]) -> None: ...

@@ -51,7 +51,7 @@ class LocalWorker:
             plane.roster.on_turn.append(self._look)
 
     def _look(self, dispatcher: Dispatcher) -> None:
-        ours = [session for session in dispatcher.memory.sessions.values() if session.local]
+        ours = dispatcher.memory.fleet.local
         for session in ours:
             self._tasks = session.tasks or self._tasks
         needed = dispatcher.has_unserved_jobs(self._tasks) or any(session.held for session in ours)

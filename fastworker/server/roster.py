@@ -154,6 +154,7 @@ class ConnectedRoster:
         self.clients_by_id: dict[tuple[str, bytes], Watcher] = {}
         """Those that callbacks may be pushed to, by tenant and client id."""
         self.last_heard: dict[bytes, float] = {}
+        """Since the last turn of the loop: of a thousand subworkers only a few each time."""
         self.describe: Callable[[str | None], Roster] | None = None
         """What a client is told of the cluster that sees the jobs of this tenant."""
         self.cancel_children: Callable[[CancelChildren], None] = lambda command: None
@@ -167,8 +168,9 @@ class ConnectedRoster:
     # -- the shell of the loop --------------------------------------------------------------
 
     def heard(self) -> dict[bytes, float]:
-        """When each connected subworker was last heard (monotonic seconds)."""
-        return dict(self.last_heard)
+        """When subworkers were heard since the last call, if they were (monotonic seconds)."""
+        heard, self.last_heard = self.last_heard, {}
+        return heard
 
     def turn_ended(self, dispatcher: Dispatcher) -> None:
         """Let the services that follow the state look at it."""
