@@ -13,6 +13,7 @@ Real processes through the command line, a token, default retention, results rea
     tenant.py     its clients: one that floods, one whose waits are measured
     scale/        another, ``python -m benchmarks.scale``: with more of something
     soak/         another, ``python -m benchmarks.soak``: whether anything grows
+    microseconds.py, sampler/  another, ``python -m benchmarks.microseconds``: where they go
     connections.py, crowd.py   another, ``python -m benchmarks.connections``: what they cost
     plots.py, pages.py         another, ``python -m benchmarks.plots``: pages of what was found
     peers/        another, ``python -m benchmarks.peers``: beside other task queues

@@ -1,0 +1,1 @@
+"""What every sampled process loads as its `sitecustomize`: the folder is put on its path."""
