@@ -49,21 +49,49 @@ class Target:
         return self.room > 0
 
 
-class Rooms:
-    """The room of all subworkers for jobs of one priority, shared by all that go there.
+class Pools:
+    """What room the pools of subworkers have for jobs of one priority, in one turn.
 
     Args:
         reserved: pools, by subworker, that get nothing more in this turn: jobs that must not be
             sent ahead wait for a slot there.
     """
 
-    __slots__ = ("_choices", "_memory", "_open", "_targets", "priority", "reserved")
+    __slots__ = ("_targets", "priority", "reserved")
 
-    def __init__(self, memory: Memory, priority: int, reserved: set[tuple[bytes, int]]) -> None:
-        self._memory = memory
+    def __init__(self, priority: int, reserved: set[tuple[bytes, int]]) -> None:
         self.priority = priority
         self.reserved = reserved
         self._targets: dict[tuple[bytes, int], Target] = {}
+
+    def target(self, session: Session, pool: int) -> Target:
+        """A pool of a subworker."""
+        name = session.incarnation, pool
+        target = self._targets.get(name)
+        if target is None:
+            is_reserved = name in self.reserved
+            room = 0 if is_reserved else session.room(pool, self.priority)
+            target = Target(session, pool, max(1, session.pools[pool]), room, is_reserved)
+            self._targets[name] = target
+        return target
+
+    def reserve(self, target: Target) -> None:
+        """Nothing more goes there in this turn."""
+        target.room = 0
+        target.is_reserved = True
+        self.reserved.add((target.session.incarnation, target.pool))
+
+
+class Rooms:
+    """The room of all subworkers for jobs of one priority, shared by all that go there; arguments
+    as for `Pools`."""
+
+    __slots__ = ("_choices", "_memory", "_open", "_pools", "_priority")
+
+    def __init__(self, memory: Memory, priority: int, reserved: set[tuple[bytes, int]]) -> None:
+        self._memory = memory
+        self._priority = priority
+        self._pools = Pools(priority, reserved)
         self._open: list[Choices] | list[Target] | None = None
         self._choices: dict[tuple[str, str, str], Choices] = {}
 
@@ -78,21 +106,21 @@ class Rooms:
 
     def has_many_kinds(self) -> bool:
         """Whether what waits is of so many queues and tasks that they are not looked at ahead."""
-        return len(self._memory.waiting.kinds.get(self.priority, ())) > MANY_KINDS
+        return len(self._memory.waiting.kinds.get(self._priority, ())) > MANY_KINDS
 
     def _all_choices(self) -> list[Choices]:
         """The choices of everything that waits."""
-        kinds: Collection[tuple[str, str]] = self._memory.waiting.kinds.get(self.priority, ())
-        return [self.choices(LaneKey("", queue, self.priority, task)) for queue, task in kinds]
+        kinds: Collection[tuple[str, str]] = self._memory.waiting.kinds.get(self._priority, ())
+        return [self.choices(LaneKey("", queue, self._priority, task)) for queue, task in kinds]
 
     def _candidates(self) -> list[Target]:
         """The same where that would be too many: every pool that something could go to."""
-        kinds: Collection[tuple[str, str]] = self._memory.waiting.kinds.get(self.priority, {})
+        kinds: Collection[tuple[str, str]] = self._memory.waiting.kinds.get(self._priority, {})
         if self.has_many_kinds():
             # Comparing queues, too, would cost more than it saves.
             kinds = {(ALL_QUEUES, task) for _, task in kinds}
         found = {
-            (session.incarnation, pool): self.target(session, pool)
+            (session.incarnation, pool): self._pools.target(session, pool)
             for session in self._memory.sessions.values()
             if session.is_reachable
             for queue, task in kinds
@@ -100,17 +128,6 @@ class Rooms:
             and (queue == ALL_QUEUES or queue in session.queues or ALL_QUEUES in session.queues)
         }
         return [target for target in found.values() if target.room > 0]
-
-    def target(self, session: Session, pool: int) -> Target:
-        """A pool of a subworker."""
-        name = session.incarnation, pool
-        target = self._targets.get(name)
-        if target is None:
-            is_reserved = name in self.reserved
-            room = 0 if is_reserved else session.room(pool, self.priority)
-            target = Target(session, pool, max(1, session.pools[pool]), room, is_reserved)
-            self._targets[name] = target
-        return target
 
     def has_room(self, key: LaneKey) -> bool:
         """Whether there may be a subworker for a job of a lane."""
@@ -121,29 +138,18 @@ class Rooms:
         name = (key.tenant if self._memory.fleet.has_owners else "", key.queue, key.task)
         choices = self._choices.get(name)
         if choices is None:
-            choices = self._choices[name] = Choices(self, self._memory.fleet, key)
+            choices = self._choices[name] = Choices(self._pools, self._memory.fleet, key)
         return choices
 
 
 class Choices:
     """The subworkers that can take a lane's jobs in this turn, least loaded first."""
 
-    __slots__ = (
-        "_crew",
-        "_fleet",
-        "_only",
-        "_priority",
-        "_reserved",
-        "_reserves",
-        "_target",
-        "_targets",
-    )
+    __slots__ = ("_crew", "_fleet", "_only", "_pools", "_reserves", "_targets")
 
-    def __init__(self, rooms: Rooms, fleet: Fleet, key: LaneKey) -> None:
-        # Not the rooms themselves: they hold this, and a cycle would be left for the collector.
-        self._priority = rooms.priority
-        self._reserved = rooms.reserved
-        self._target = rooms.target
+    def __init__(self, pools: Pools, fleet: Fleet, key: LaneKey) -> None:
+        # Not the rooms: they hold this, and a cycle would be left for the collector.
+        self._pools = pools
         self._reserves = False
         self._fleet = fleet
         self._crew = fleet.crew(key)
@@ -183,7 +189,7 @@ class Choices:
             target = targets.get(number)
             if target is None:
                 session, pool = crew.sessions[number], crew.pools[number]
-                target = targets[number] = self._target(session, pool)
+                target = targets[number] = self._pools.target(session, pool)
                 now = session.load(pool)
                 if now > load:
                     crew.replace_top(number, now)
@@ -203,15 +209,12 @@ class Choices:
         """
         ranked = sorted(self._with_room(), key=lambda entry: entry[:2])
         for _, _, target in ranked:
-            if target.session.room(target.pool, self._priority, for_prefetch=False) > 0:
+            if target.session.room(target.pool, self._pools.priority, for_prefetch=False) > 0:
                 target.room -= 1
                 return target
         if ranked and not self._reserves:
             self._reserves = True
-            target = ranked[0][2]
-            target.room = 0
-            target.is_reserved = True
-            self._reserved.add((target.session.incarnation, target.pool))
+            self._pools.reserve(ranked[0][2])
         return None
 
     def _with_room(self) -> Iterator[tuple[float, int, Target]]:
@@ -219,6 +222,6 @@ class Choices:
         crew = self._crew
         for number, (session, pool) in enumerate(zip(crew.sessions, crew.pools, strict=True)):
             if crew.loads[number] != ABSENT:
-                target = self._target(session, pool)
+                target = self._pools.target(session, pool)
                 if target.room > 0:
                     yield session.load(pool), number, target
