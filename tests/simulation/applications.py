@@ -35,10 +35,15 @@ LATE_SECONDS: Final = (0.1, 1.0, 3.0, 6.0, 12.0)
 UNWANTED_SECONDS: Final = 20.0
 """To a cancel: of jobs that have submitted others meanwhile, if they could."""
 
+OWNED_SHARE: Final = 0.2
+OWNED_SECONDS: Final = (5.0, 12.0)
+PATIENT_SECONDS: Final = (60.0, 120.0)
+"""Until some of the jobs that are to end with their clients start: these may have gone by then."""
+
 PAUSED_QUEUE: Final = "side"
 """Somebody pauses it now and then."""
 
-TASKS: Final = {"work": 60, "flaky": 10, "careful": 20, "fail": 6, "poison": 1, "parent": 14}
+TASKS: Final = {"work": 60, "flaky": 10, "careful": 20, "fail": 6, "poison": 1, "parent": 20}
 SECONDS: Final = (0.01, 0.01, 0.2, 1.0, 1.0, 3.0, 8.0, 20.0)
 """How long jobs run: some longer than a lease."""
 
@@ -58,9 +63,12 @@ def intend(world: World, owner: str, number: int) -> Entry:
         on_lost="fail" if task == "work" and random.random() < 0.1 else "retry",
         countdown=random.uniform(0.1, 15.0) if random.random() < 0.15 else None,
         expires=expires,
+        owned=random.choice(OWNED_SECONDS) if random.random() < OWNED_SHARE else None,
         priority=random.choice((0, 1, 1, 1, 2, 3)),
         queue=PAUSED_QUEUE if random.random() < 0.35 else "default",
     )
+    if entry.owned is not None and entry.expires is None and random.random() < 0.5:
+        entry.countdown = random.uniform(*PATIENT_SECONDS)
     world.entries.append(entry)
     if task == "parent":
         entry.is_unwanted = random.random() < 0.6

@@ -12,7 +12,7 @@ import pytest
 
 FOLDER = Path(__file__).parent
 
-DEFAULT_SEEDS = 90
+DEFAULT_SEEDS = 80
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from fastworker.core.ids import id_bytes
 from fastworker.core.records import JobView, TaskStatus
 from tests.simulation.ledgers import Entry
+from tests.simulation.owner_oracle import stayed_away
+from tests.simulation.views import view_of
 from tests.simulation.world import World
 
 REACH_SECONDS: Final = 60.0
@@ -23,7 +24,7 @@ def family_violations(world: World) -> Iterator[str]:
     for entry in world.entries:
         if entry.parent is None:
             continue
-        view, parent = _view(world, entry), _view(world, entry.parent)
+        view, parent = view_of(world, entry), view_of(world, entry.parent)
         if view is None or parent is None or parent.status is not TaskStatus.CANCELLED:
             continue
         if not view.status.is_terminal:
@@ -52,7 +53,12 @@ def _judge(world: World, entry: Entry, view: JobView, cancelled_at: float) -> It
             yield f"late start: {who} started {start.at - calm:.1f} s after that"
 
 
-def _view(world: World, entry: Entry) -> JobView | None:
-    ids = dict.fromkeys((entry.id, *entry.tried_ids))
-    views: list[JobView] = world.disk.store.views([id_bytes(id) for id in ids])
-    return views[0] if views else None
+def may_be_cancelled(world: World, entry: Entry) -> bool:
+    """Whether somebody asked for it, or its client stayed away, or either holds for a job that it
+    belongs to."""
+    parent = None if entry.detached else entry.parent
+    return (
+        entry.cancel_asked
+        or stayed_away(world, entry)
+        or (parent is not None and may_be_cancelled(world, parent))
+    )

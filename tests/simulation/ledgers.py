@@ -102,6 +102,8 @@ class Entry:
     on_lost: str = "retry"
     countdown: float | None = None
     expires: float | None = None
+    owned: float | None = None
+    """It ends when its client is gone for so many seconds."""
     priority: int = 1
     queue: str = "default"
     tried_ids: list[str] = field(default_factory=list)
@@ -124,12 +126,6 @@ class Entry:
 
     def __str__(self) -> str:
         return self.key
-
-    @property
-    def may_be_cancelled(self) -> bool:
-        """Whether somebody asked for it, or asked it of a job that this one belongs to."""
-        parent = None if self.detached else self.parent
-        return self.cancel_asked or (parent is not None and parent.may_be_cancelled)
 
     def told(self, state: str) -> None:
         """A client has learnt something about its submission."""

@@ -16,6 +16,8 @@ LONG_SILENCE_SECONDS: Final = (0.5, 40.0)
 ISOLATION_SECONDS: Final = ((5.0, 35.0), (12.5, 15.5), (15.5, 20.0))
 """Any; around the end of a lease, when nobody knows whether it stands; shortly after."""
 
+ABSENCE_SECONDS: Final = (1.0, 25.0)
+
 LONELY_SHARE: Final = 0.2
 """Of runs: those in which nothing happens but that subworkers are cut off and come back."""
 
@@ -44,6 +46,7 @@ class Nemesis:
             self._slow_network: 1,
             self._pause_everything: 1,
             self._kill_application: 2,
+            self._hide_application: 2,
         }
         # A third of the faults never meet in this run; the others are more or less frequent.
         self._faults = {
@@ -59,7 +62,7 @@ class Nemesis:
         """Inject faults for so long."""
         world = self._world
         world.network.cut_share = self._random.choice((0.0, 0.0, 0.3))
-        world.disk.cascade_crash_share = self._random.choice((0.0, 0.3))
+        world.disk.cascade_crash_share = self._random.choice((0.0, 0.5))
         world.network.replays = self._random.random() < 0.4
         ends_at = trio.current_time() + seconds
         while trio.current_time() < ends_at:
@@ -144,6 +147,13 @@ class Nemesis:
         """The machine stands still; when it goes on, everybody's time has passed at once."""
         self._world.record.count("everything paused")
         self._clock.jump(self._random.uniform(*LONG_SILENCE_SECONDS))
+
+    def _hide_application(self) -> None:
+        """A client is away, for longer or shorter than its jobs go on without it."""
+        if self._world.applications:
+            self._world.record.count("client away")
+            application = self._random.choice(self._world.applications)
+            self._world.hide(application.name, self._until(*ABSENCE_SECONDS))
 
     def _kill_application(self) -> None:
         if self._world.applications:

@@ -116,7 +116,8 @@ class Way:
 class End:
     """One end of a connection: a `FrameStream`, and a client's `Transport`."""
 
-    def __init__(self, sends: Way, receives: Way) -> None:
+    def __init__(self, wire: Wire, sends: Way, receives: Way) -> None:
+        self._wire = wire
         self._sends = sends
         self._receives = receives
 
@@ -133,6 +134,7 @@ class End:
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
         """See `FrameStream`."""
+        self._wire.note_end()
         self._sends.ended = True
         self._receives.deaf = True
         self._sends.wake()
@@ -161,13 +163,15 @@ class Wire:
         self.name = name
         self.peer = peer
         self.broken = False
+        self.ended_at = math.inf
+        """When the first of its ends was closed, or it was cut."""
         self.spoken: deque[bytes] = deque(maxlen=FRAMES_REPLAYED)
         self._replay = replay
         self._replay_after = network.random.randint(4, 7)
         self.frames_left = network.frames_until_cut()
         up, down = Way(self, to_control_plane=True), Way(self, to_control_plane=False)
         self.ways = (up, down)
-        self.near, self.far = End(up, down), End(down, up)
+        self.near, self.far = End(self, up, down), End(self, down, up)
 
     def remember(self, frame: bytes, said: int) -> list[bytes]:
         """A frame is sent to the control plane; what is sent again after it."""
@@ -199,10 +203,15 @@ class Wire:
         """Both ends see a reset; what was under way is lost."""
         if not self.broken:
             self.broken = True
+            self.note_end()
             self.network.record.note("net", f"{self.name} is cut")
             self.network.record.count("connection cut")
             for way in self.ways:
                 way.wake()
+
+    def note_end(self) -> None:
+        """From now on nothing that is said over it counts. A second call does nothing."""
+        self.ended_at = min(self.ended_at, trio.current_time())
 
     def hold(self, until: float, *, up: bool, down: bool) -> None:
         """Nothing arrives before this moment, one way or both."""

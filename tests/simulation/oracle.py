@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
-from fastworker.core.ids import id_bytes
 from fastworker.core.records import JobView, TaskStatus
 from fastworker.core.returns import DEATHS_ALONE
 from fastworker.wire.values import open_value
-from tests.simulation.family_oracle import family_violations
+from tests.simulation.family_oracle import family_violations, may_be_cancelled
 from tests.simulation.ledgers import Effect, Effects, Entry
+from tests.simulation.owner_oracle import owner_violations
 from tests.simulation.processes import LEASE_SECONDS
+from tests.simulation.views import views_of
 from tests.simulation.world import World
 
 CLOCK_SECONDS: Final = 0.01
@@ -25,8 +26,7 @@ def violations(world: World) -> Iterator[str]:
     yield from world.record.bugs
     yield from world.commit_bugs
     for entry in world.entries:
-        ids = dict.fromkeys((entry.id, *entry.tried_ids))
-        views = world.disk.store.views([id_bytes(id) for id in ids])
+        views = views_of(world, entry)
         if len(views) > 1:
             yield f"duplicate: {entry.key} is stored as {len(views)} jobs with one key"
         yield from _judge(world, entry, views[0] if views else None)
@@ -36,6 +36,7 @@ def violations(world: World) -> Iterator[str]:
         if key not in known:
             yield f"phantom: {key} ran, but nobody meant it to"
     yield from family_violations(world)
+    yield from owner_violations(world)
     yield from _left_behind(world)
 
 
@@ -68,7 +69,7 @@ def _fits(
     match view.status:
         case TaskStatus.SUCCESS | TaskStatus.FAILURE:
             # A retry that would come after the deadline is none, nor is that of a cancelled job.
-            no_retry = entry.expires or entry.cancel_asked
+            no_retry = entry.expires or entry.cancel_asked or entry.owned is not None
             may_fail = entry.task == "fail" or (entry.task == "flaky" and no_retry)
             if (view.status is TaskStatus.FAILURE and not may_fail) or (
                 view.status is TaskStatus.SUCCESS and entry.task in ("fail", "poison")
@@ -76,7 +77,7 @@ def _fits(
                 yield f"wrong end: {who} is {view.status}: {view.failure}"
             elif view.token not in ends:
                 yield f"lost: {who} is {view.status} as token {view.token}, which never ended"
-        case TaskStatus.CANCELLED if not entry.may_be_cancelled:
+        case TaskStatus.CANCELLED if not may_be_cancelled(world, entry):
             yield f"wrong end: {who} is cancelled, and nobody asked for it"
         case TaskStatus.EXPIRED if entry.expires_at == math.inf:
             yield f"wrong end: {who} is expired, and has no deadline"

@@ -20,9 +20,12 @@ from tests.simulation.processes import Application
 from tests.simulation.record import Record
 from tests.simulation.world import World
 
-DRAIN_SECONDS: Final = 600.0
+DRAIN_SECONDS: Final = 2000.0
 """From the last fault to the end of the last job: the longest countdown, two leases, and every
 long job once more on what slots there are."""
+
+LEAVE_SHARE: Final = 0.3
+"""Of runs: those at whose end a client leaves, and with it those of its jobs that it owns."""
 
 SETTLE_SECONDS: Final = 1.0
 
@@ -58,6 +61,8 @@ async def _run(seed: int, clock: MockClock, record: Record, found: list[str]) ->
             for number in range(2):
                 load.start_soon(_use, world, f"c{number}", seconds, numbers.__next__)
             await Nemesis(world, clock).rage(seconds)
+        if world.applications and world.random.random() < LEAVE_SHARE:
+            world.random.choice(world.applications).kill()
         world.heal()
         with trio.move_on_after(DRAIN_SECONDS):
             await world.wait_quiet()

@@ -35,6 +35,7 @@ def options_of(entry: Entry) -> dict[str, Any]:
         entry.expires_at = trio.current_time() + entry.expires
     return {
         "detached": entry.detached,
+        "owned": entry.owned,
         "priority": TaskPriority(entry.priority),
         "on_lost": entry.on_lost,
         "countdown": entry.countdown,

@@ -23,6 +23,7 @@ RARE_PATHS = (
     # what is injected
     "break after",
     "break before",
+    "client away",
     "client killed",
     "connection cut",
     "control plane restarted",
@@ -69,6 +70,9 @@ RARE_PATHS = (
     "indeterminate",
     "lease revived",
     "never sent",
+    "owned: cancelled since its client had gone",
+    "owned: kept, its client came back in time",
+    "owned: kept, its client came back in time after a restart",
     "queue paused",
     "queue resumed",
     "refused: storage_full",

@@ -7,7 +7,7 @@ import math
 from collections import ChainMap
 from datetime import UTC, datetime
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
 
@@ -21,6 +21,13 @@ from tests.simulation.ledgers import Effects, Entry
 from tests.simulation.network import Network, Wire
 from tests.simulation.processes import Application, ControlPlane, Worker
 from tests.simulation.record import Record
+
+
+class Visit(NamedTuple):
+    """A connection over which a client has said who it is, and when."""
+
+    wire: Wire
+    since: float
 
 
 class World:
@@ -38,7 +45,7 @@ class World:
         self.disk.on_commit = self._committed
         self.effects = Effects(record)
         self.entries: list[Entry] = []
-        self.families = self.random.choice((0.5, 1.0, 5.0))
+        self.families = self.random.choice((0.5, 1.0, 3.0))
         """How much more often than usually jobs submit others."""
         self.downtime: tuple[float, float] = (0.05, 2.0)
         self.control_plane = ControlPlane(self, 0)
@@ -49,6 +56,14 @@ class World:
         """When frames of each subworker process arrived at a control plane."""
         self.commit_bugs: list[str] = []
         self.healed_at = math.inf
+        self.unreachable: dict[str, float] = {}
+        """Until when the control plane cannot be dialled, by process."""
+        self.visits: dict[bytes, list[Visit]] = {}
+        """Of each client, by its own id, oldest first."""
+        self.owners: dict[bytes, bytes] = {}
+        """The client that owns each job."""
+        self.lives: list[tuple[float, float]] = []
+        """From start to end of each control plane."""
         self.accepted: dict[bytes, float] = {}
         """When each job was committed first."""
         self.settled: dict[bytes, float] = {}
@@ -78,7 +93,10 @@ class World:
         """Start one control plane after another."""
         for number in itertools.count(1):
             self.nursery.start_soon(self.control_plane.run)
+            born_at = trio.current_time()
+            self.lives.append((born_at, math.inf))
             await self.control_plane.ended.wait()
+            self.lives[-1] = (born_at, trio.current_time())
             self.record.count("control plane restarted")
             await trio.sleep(self.random.uniform(*self.downtime))
             self.record.count(
@@ -103,7 +121,14 @@ class World:
 
     def connect(self, peer: str) -> Any:
         """Dial the control plane; raises `ConnectionRefusedError`."""
+        if trio.current_time() < self.unreachable.get(peer, 0.0):
+            raise ConnectionRefusedError("simulated: the control plane cannot be reached")
         return self.control_plane.serve(peer)
+
+    def hide(self, peer: str, until: float) -> None:
+        """A process loses its connection and gets no other before this moment."""
+        self.unreachable[peer] = until
+        self.network.cut_all(peer)
 
     # --- what passes by -------------------------------------------------------------------
 
@@ -133,6 +158,8 @@ class World:
                 if message.claim_tokens:
                     after = "a restart" if before != host else "a reconnection"
                     count(f"claims after {after}")
+            case m.Introduce():
+                self.visits.setdefault(message.client, []).append(Visit(wire, trio.current_time()))
             case m.Submit():
                 known = self.disk.ids
                 count("submission repeated", sum(id in known for id in split_ids(message.ids)))
@@ -184,6 +211,8 @@ class World:
             (self._paused.add if pause.paused else self._paused.discard)(pause.queue)
         for row in saves.inserts:
             self.accepted[row.id] = trio.current_time()
+            if row.options.owner is not None:
+                self.owners[row.id] = row.options.owner
             if row.status is TaskStatus.RUNNING:
                 self._leased(row)
         for row in saves.updates:
@@ -244,6 +273,7 @@ class World:
         self.record.note("heal", "")
         self.healed_at = trio.current_time()
         self.downtime = (0.05, 0.5)
+        self.unreachable.clear()
         self.network.heal()
         self.disk.heal()
 
