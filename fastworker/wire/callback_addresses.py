@@ -118,7 +118,9 @@ def _checked(host: str, port: int, tls: bool, target: str | None) -> CallbackAdd
         raise InvalidAddress(f"callback address {host!a:.80} has port 0, which nobody listens on")
     if ":" in plain and "%" not in plain:
         return CallbackAddress(str(ipaddress.IPv6Address(plain)), port, tls, target)
-    if not plain or ":" in plain or (_looks_numeric(plain) and not _is_ipv4(plain)):
+    # An empty label: of several final dots each reader would take another number away.
+    is_name = ":" not in plain and "" not in plain.split(".")
+    if not is_name or (_looks_numeric(plain) and not _is_ipv4(plain)):
         raise InvalidAddress(
             f"callback address {host!a:.80} is no host name, and no IP address in its usual form; "
             "write four decimal numbers such as 10.0.0.7, or IPv6 in brackets without a zone"

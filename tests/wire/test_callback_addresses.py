@@ -43,6 +43,7 @@ def test_an_address_is_read_and_written(
         *("http://a:0/", "http://a:65536/", "http://a:x/", "http://", "http:///x", "tcp://a:0"),
         *("http://a/#f", "http://a/x y", "http://a/\r\nHost: b", "http://a/\\b", "http://a\\@b/"),
         *("http://a/\x00", "http://a/ü", "http://a\t.b/", "http://" + "a" * 2000, "ftp://a/"),
+        *("ws://1...:1", "http://a../", "tcp://a..b:1", "http://.a/"),
         *("file:///etc/passwd", "gopher://a:70/", "//a", "", "http:/a", "unix:///run/x"),
     ],
 )
