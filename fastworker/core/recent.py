@@ -10,8 +10,9 @@ from fastworker.core.records import FinishRow
 RECENT_RESULTS: Final = 10_000
 """Ended jobs kept in memory, least recently used out first."""
 
-RECENT_RESULT_BYTES: Final = 64 * 1024 * 1024
-"""The same, by size of their values: a few large results must not fill the memory."""
+RECENT_RESULT_BYTES: Final = 8 * 1024 * 1024
+"""The same, by size of their values: all of 800 bytes, and eight of the largest. The store has them
+all; whoever waits for one is sent it without being asked."""
 
 
 class RecentResults:
@@ -30,6 +31,9 @@ class RecentResults:
 
     def put(self, row: FinishRow) -> None:
         """Remember one more, forgetting the oldest beyond the bounds."""
+        before = self._rows.pop(row.id, None)
+        if before is not None:
+            self._bytes -= len(before.value or b"")
         self._rows[row.id] = row
         self._bytes += len(row.value or b"")
         while self._rows and (
