@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -44,6 +45,7 @@ def test_a_process_is_sampled_where_it_uses_the_processor(tmp_path: Path) -> Non
     asleep = [stack for stack in stacks if stack[-1] == "<string>:outer"]
     assert len(asleep) < len(spinning) / 10
     assert list(_stacks(file, 0.0, began)) == []
+    assert list(_stacks(file, time.monotonic(), math.inf)) == []
 
 
 def test_a_function_costs_its_share_of_a_jobs_processor_time() -> None:
