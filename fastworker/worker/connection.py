@@ -90,6 +90,7 @@ class Connection:
         self._on_refused = on_refused
         self._link: Link | None = None
         self._leases = LeaseWatch()
+        switchboard.ask_before_hand_over(self._leases.stand)
         self._last_trouble: str | None = None
         self._refused = False
         """The last try was refused."""

@@ -34,6 +34,8 @@ class LeaseWatch:
         self._sent_at: dict[int, float] = {}
         self._lease_seconds: float | None = None
         self._doubtful_at: float | None = None
+        self._was_doubted = False
+        """Somebody has asked, and was told that they may be lost; `wait_doubtful` says so, too."""
         self._renewed = trio.Event()
 
     @property
@@ -65,9 +67,18 @@ class LeaseWatch:
         self._renewed.set()
         self._renewed = trio.Event()
 
+    def stand(self) -> bool:
+        """Whether the leases are certainly ours; if not, `wait_doubtful` ends.
+
+        To be asked before a job is let start: after a pause of this whole process that may be
+        before anybody who waits for a moment has been woken.
+        """
+        self._was_doubted = self._was_doubted or self._is_doubtful()
+        return not self._was_doubted
+
     async def wait_doubtful(self) -> None:
         """Until the leases may soon be given to others. Waits for ever before the first lease."""
-        while not self._is_doubtful():
+        while self.stand():
             renewed = self._renewed
             until = self._doubtful_at
             with trio.move_on_at(float("inf") if until is None else until):
@@ -77,6 +88,7 @@ class LeaseWatch:
         """Until they have been renewed."""
         while self._is_doubtful():
             await self._renewed.wait()
+        self._was_doubted = False
 
     def _is_doubtful(self) -> bool:
         return self._doubtful_at is not None and self._clock() >= self._doubtful_at

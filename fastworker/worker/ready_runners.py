@@ -27,6 +27,8 @@ class ReadyRunners:
         self._clock = clock
         self._handles: dict[int, RunnerHandle] = {}
         self._paused = False
+        self.leases_stand: Callable[[], bool] = lambda: True
+        """Asked before every hand-over: see `LeaseWatch.stand`."""
         self._stopped = False
         self._gone = trio.Event()
         self._room_found = trio.Event()
@@ -81,7 +83,7 @@ class ReadyRunners:
 
     def hand_over(self) -> None:
         """Give them as much as they have room for."""
-        if self._stopped or self._paused:
+        if self._stopped or self._paused or not self.leases_stand():
             return
         for number, assign in self._held.hand_over(now=self._clock()):
             self.tell(number, assign)

@@ -161,6 +161,10 @@ class Switchboard:
             self._runners.tell(runner, withdraw_of(jobs))
             self._runners.tell(runner, LeaseLost(tokens=[job.token for job in jobs]))
 
+    def ask_before_hand_over(self, leases_stand: Callable[[], bool]) -> None:
+        """Hand nothing over while the answer is no; `leases_doubtful` and `leases_safe` follow."""
+        self._runners.leases_stand = leases_stand
+
     def leases_doubtful(self, within: float) -> None:
         """All leases may soon be given to others: runners get nothing more until `leases_safe`,
         and tasks that want it are stopped. What goes on is still ours unless we are told.

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fastworker.wire.messages import Assign, Handback, LeaseLost
 from fastworker.worker.leases import LeaseWatch
@@ -103,6 +103,44 @@ async def test_nothing_is_handed_over_while_leases_may_be_lost(
         with trio.move_on_after(LEASE_SECONDS / 20) as scope:
             await runner.told(Assign)
         assert scope.cancelled_caught
+
+
+async def test_what_is_asked_before_the_watch_has_woken_wakes_it_whatever_follows(
+    autojump_clock: MockClock,
+) -> None:
+    watch = LeaseWatch()
+    watch.connecting()
+    watch.registered(10.0)
+    watch.beat_sent(1)
+    autojump_clock.jump(11.0)
+    assert not watch.stand()
+    watch.beat_answered(1)
+    assert not watch.stand()
+    with trio.fail_after(1):
+        await watch.wait_doubtful()
+    watch.beat_sent(2)
+    watch.beat_answered(2)
+    await watch.wait_safe()
+    assert watch.stand()
+
+
+async def test_after_a_pause_of_the_process_nothing_starts_before_the_leases_are_renewed(
+    autojump_clock: MockClock,
+) -> None:
+    async with on_stage() as stage:
+        runner, session = await stage.connect()
+        await wait_all_tasks_blocked()
+        session.answers_beats = False
+        autojump_clock.jump(LEASE_SECONDS)
+        # It lay in the socket: nobody who waits for a moment has been woken yet.
+        stage.subworker._switchboard.from_control_plane([assign(1, 2)])
+        with trio.move_on_after(LEASE_SECONDS / 20) as scope:
+            await runner.told(Assign)
+        assert scope.cancelled_caught
+        await session.lose()
+        second = await stage.control_plane.next_session()
+        await second.register()
+        assert list((await runner.told(Assign)).tokens) == [1, 2]
 
 
 async def test_a_claim_that_is_stale_is_lost_at_once(autojump_clock: MockClock) -> None:
