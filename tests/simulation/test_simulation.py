@@ -69,6 +69,7 @@ RARE_PATHS = (
     "handed back: lease_lost",
     "indeterminate",
     "lease revived",
+    "leased while others of its line waited",
     "never sent",
     "owned: cancelled since its client had gone",
     "owned: kept, its client came back in time",

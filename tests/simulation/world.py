@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import trio
 
 from fastworker.core.ids import split_ids
-from fastworker.core.records import JobRow, Saves, TaskStatus
+from fastworker.core.records import JobRow, LaneKey, Saves, TaskStatus
 from fastworker.testing.clock import ClusterClock
 from fastworker.wire import messages as m
 from tests.simulation.determinism import EPOCH
 from tests.simulation.disk import Disk
 from tests.simulation.ledgers import Effects, Entry
 from tests.simulation.network import Network, Wire
+from tests.simulation.order import Order
 from tests.simulation.processes import Application, ControlPlane, Worker
 from tests.simulation.record import Record
 
@@ -79,8 +80,8 @@ class World:
         """Tokens of attempts that were stopped because their lease might be lost."""
         self.drained: set[int] = set()
         """Tokens of attempts that were stopped because their worker ended."""
-        self._queues: dict[int, str] = {}
-        """By lane."""
+        self._lanes: dict[int, LaneKey] = {}
+        self._order = Order()
         self._paused: set[str] = set()
         self._last_token = 0
         """The greatest of all earlier transactions."""
@@ -94,6 +95,7 @@ class World:
         for number in itertools.count(1):
             self.nursery.start_soon(self.control_plane.run)
             born_at = trio.current_time()
+            self._order.restarted()
             self.lives.append((born_at, math.inf))
             await self.control_plane.ended.wait()
             self.lives[-1] = (born_at, trio.current_time())
@@ -203,7 +205,7 @@ class World:
         """Look at a transaction that has just been written."""
         inserted = {row.key: row for row in saves.inserts}
         latest: ChainMap[int, JobRow] = ChainMap({}, inserted, self.disk.rows)
-        self._queues.update((lane, key.queue) for lane, key in saves.lanes)
+        self._lanes.update(saves.lanes)
         for pause in saves.pauses:
             # Before the leases: what is resumed may be handed out in the same transaction.
             self.record.note("commit", f"queue {pause.queue} paused: {pause.paused}")
@@ -236,6 +238,9 @@ class World:
                 self.record.count("lease revived")
             if finish.key in inserted and finish.status is TaskStatus.CANCELLED:
                 self.record.count("cancelled before its submission")
+        wall, waited = self.clock.wall(), self._order.waited
+        self.commit_bugs += self._order.violations(saves, self._lanes, self._paused, wall)
+        self.record.count("leased while others of its line waited", self._order.waited - waited)
         for attempt in saves.attempts:
             self.record.count(f"attempt: {attempt.outcome}")
             if attempt.outcome == "retried":
@@ -263,7 +268,7 @@ class World:
             )
         self._tokens.add(job.token)
         self.leased_at[job.token] = trio.current_time()
-        if self._queues[job.lane] in self._paused:
+        if self._lanes[job.lane].queue in self._paused:
             self.commit_bugs.append(f"{job.id.hex()} was leased while its queue was paused")
 
     # --- the end --------------------------------------------------------------------------

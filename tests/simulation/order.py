@@ -1,0 +1,86 @@
+"""Guarantee G9: in a queue, jobs of one priority get their first leases as they were accepted.
+
+Not judged are jobs that only the store may hold: those accepted by an earlier control plane, or
+while their queue was paused, and what waits behind them. In the turn in which a subworker arrives
+or a queue is resumed, jobs of other tasks that memory holds go out before these have been read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
+
+from fastworker.core.records import JobRow, LaneKey, Saves, TaskStatus
+
+
+class _Line(NamedTuple):
+    queue: str
+    priority: int
+
+
+class Order:
+    """Looks at every transaction; all subworkers here can run all tasks, for the one tenant."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, JobRow] = {}
+        """Jobs without a lease so far whose time has come, by key."""
+        self._leased: set[int] = set()
+        """Jobs that have had a lease, by key."""
+        self._stored: set[int] = set()
+        """Jobs that only the store may hold, by key."""
+        self.waited = 0
+        """How often a job of the same line waited on when another was leased."""
+
+    def violations(
+        self, saves: Saves, lanes: Mapping[int, LaneKey], paused: Collection[str], wall: float
+    ) -> Iterator[str]:
+        """Jobs that were passed over in a transaction that has just been written."""
+        leased: list[tuple[int, JobRow]] = []
+        for row in (*saves.inserts, *saves.updates):
+            before = self._waiting.pop(row.key, None)
+            if row.status is TaskStatus.QUEUED and row.token == 0:
+                self._waiting[row.key] = row
+                if lanes[row.lane].queue in paused or row.lane in self._lanes_of_stored():
+                    self._stored.add(row.key)
+            elif row.status is TaskStatus.RUNNING and row.key not in self._leased:
+                self._leased.add(row.key)
+                place = row.key if before is None else _place(before)
+                leased.append((place, row))
+        for finish in saves.finishes:
+            self._waiting.pop(finish.key, None)
+        leased.sort(key=lambda pair: pair[1].token)
+        for index, (place, row) in enumerate(leased):
+            line = _line(lanes, row)
+            for at, other in (
+                *leased[index + 1 :],
+                *((_place(one), one) for one in self._waiting.values()),
+            ):
+                if _line(lanes, other) != line or line.queue in paused:
+                    continue
+                self.waited += 1
+                # One that may never start twice waits for a slot that is free.
+                held_back = other.options.on_lost == "fail" or _is_late(other, wall)
+                held_back |= other.key in self._stored
+                if at < place and not held_back:
+                    yield f"order: {row.id.hex()} was leased before {other.id.hex()}"
+
+    def restarted(self) -> None:
+        """Another control plane takes over: it has read nothing yet."""
+        self._stored.update(self._waiting)
+
+    def _lanes_of_stored(self) -> set[int]:
+        waiting = self._waiting
+        return {waiting[key].lane for key in self._stored if key in waiting}
+
+
+def _line(lanes: Mapping[int, LaneKey], row: JobRow) -> _Line:
+    key = lanes[row.lane]
+    return _Line(key.queue, key.priority)
+
+
+def _place(row: JobRow) -> int:
+    return row.key if row.position is None else row.position
+
+
+def _is_late(row: JobRow, wall: float) -> bool:
+    return row.expires_at is not None and row.expires_at <= wall
