@@ -1,8 +1,9 @@
 """Guarantee G9: in a queue, jobs of one priority get their first leases as they were accepted.
 
-Not judged are jobs that only the store may hold: those accepted by an earlier control plane, or
-while their queue was paused, and what waits behind them. In the turn in which a subworker arrives
-or a queue is resumed, jobs of other tasks that memory holds go out before these have been read.
+What is leased in one transaction is leased at once. Not judged are jobs that only the store may
+hold: those accepted by an earlier control plane, or while their queue was paused, and what waits
+behind them. In the turn in which a subworker arrives or a queue is resumed, jobs of other tasks
+that memory holds go out before these have been read.
 """
 
 from __future__ import annotations
@@ -48,20 +49,16 @@ class Order:
                 leased.append((place, row))
         for finish in saves.finishes:
             self._waiting.pop(finish.key, None)
-        leased.sort(key=lambda pair: pair[1].token)
-        for index, (place, row) in enumerate(leased):
+        for place, row in leased:
             line = _line(lanes, row)
-            for at, other in (
-                *leased[index + 1 :],
-                *((_place(one), one) for one in self._waiting.values()),
-            ):
+            for other in self._waiting.values():
                 if _line(lanes, other) != line or line.queue in paused:
                     continue
                 self.waited += 1
                 # One that may never start twice waits for a slot that is free.
                 held_back = other.options.on_lost == "fail" or _is_late(other, wall)
                 held_back |= other.key in self._stored
-                if at < place and not held_back:
+                if _place(other) < place and not held_back:
                     yield f"order: {row.id.hex()} was leased before {other.id.hex()}"
 
     def restarted(self) -> None:
