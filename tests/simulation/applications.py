@@ -27,7 +27,7 @@ from tests.simulation.world import World
 
 JOBS: Final = (6, 18)
 GROUP_JOBS: Final = (2, 6)
-LONG_SECONDS: Final = {"careful": 12.0, "poison": 0.2}
+LONG_SECONDS: Final = {"careful": 12.0, "poison": 0.2, "stubborn": 500.0}
 """Of tasks that are about one moment: in doubt of its lease, and its runner's death."""
 
 SOON_SECONDS: Final = (0.0, 0.0, 0.1, 2.0)
@@ -43,7 +43,15 @@ PATIENT_SECONDS: Final = (60.0, 120.0)
 PAUSED_QUEUE: Final = "side"
 """Somebody pauses it now and then."""
 
-TASKS: Final = {"work": 60, "flaky": 10, "careful": 20, "fail": 6, "poison": 1, "parent": 20}
+TASKS: Final = {
+    "work": 60,
+    "flaky": 10,
+    "careful": 20,
+    "fail": 6,
+    "poison": 1,
+    "parent": 20,
+    "stubborn": 2,
+}
 SECONDS: Final = (0.01, 0.01, 0.2, 1.0, 1.0, 3.0, 8.0, 20.0)
 """How long jobs run: some longer than a lease."""
 

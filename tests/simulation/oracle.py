@@ -70,12 +70,12 @@ def _fits(
         case TaskStatus.SUCCESS | TaskStatus.FAILURE:
             # A retry that would come after the deadline is none, nor is that of a cancelled job.
             no_retry = entry.expires or entry.cancel_asked or entry.owned is not None
-            may_fail = entry.task == "fail" or (entry.task == "flaky" and no_retry)
+            may_fail = entry.task in ("fail", "stubborn") or (entry.task == "flaky" and no_retry)
             if (view.status is TaskStatus.FAILURE and not may_fail) or (
-                view.status is TaskStatus.SUCCESS and entry.task in ("fail", "poison")
+                view.status is TaskStatus.SUCCESS and entry.task in ("fail", "poison", "stubborn")
             ):
                 yield f"wrong end: {who} is {view.status}: {view.failure}"
-            elif view.token not in ends:
+            elif view.token not in ends and entry.task != "stubborn":
                 yield f"lost: {who} is {view.status} as token {view.token}, which never ended"
         case TaskStatus.CANCELLED if not may_be_cancelled(world, entry):
             yield f"wrong end: {who} is cancelled, and nobody asked for it"

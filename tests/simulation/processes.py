@@ -141,6 +141,13 @@ class SimulatedRunner(InProcessRunner):
     def __init__(self, monotonic: Callable[[], float]) -> None:
         super().__init__(monotonic)
         self.cells = [0] * BOARD_CELLS
+        self.place: RunnerPlace | None = None
+
+    def kill(self) -> None:
+        """See `RunnerHandle.kill`: whoever does it, nothing that runs there goes on."""
+        if self.place is not None:
+            self.place.bury()
+        super().kill()
 
     def started_tokens(self) -> Collection[int] | None:
         """See `RunnerHandle.started_tokens`."""
@@ -224,6 +231,7 @@ class Worker:
         self._made += 1
         place = RunnerPlace(self.name, self._made)
         runner = SimulatedRunner(self._world.clock.monotonic)
+        runner.place = place
         place.kill = partial(self._kill_runner, place, runner)
         routes = Routes(
             {each.name: each for each in tasks.DEFINITIONS},

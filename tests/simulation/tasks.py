@@ -99,6 +99,17 @@ async def parent(key: str, seconds: float) -> list[Any]:
     return [key, current().token]
 
 
+async def stubborn(key: str, seconds: float) -> list[Any]:
+    """Run past the time limit, and do not stop when told to: only its runner's death ends it."""
+    await _only_alive()
+    _note("start", key)
+    with place.get().unstoppable():
+        await trio.sleep(seconds)
+    await _only_alive()
+    _note("end", key)
+    return [key, current().token]
+
+
 async def poison(key: str, seconds: float) -> None:
     """End the runner."""
     await _run(key, seconds)
@@ -112,5 +123,6 @@ DEFINITIONS: tuple[TaskDefinition, ...] = (
     define(flaky, retries=Retry(times=2, backoff=0.5)),
     define(careful, on_lease_lost="cancel"),
     define(poison),
+    define(stubborn, timeout=1.0, grace=0.5),
     define(parent),
 )

@@ -64,6 +64,7 @@ RARE_PATHS = (
     "ended: dead",
     "ended: expired",
     "ended: failure",
+    "ended: past its time limit",
     "ended: success",
     "group accepted",
     "handed back: lease_lost",

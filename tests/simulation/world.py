@@ -227,6 +227,8 @@ class World:
             self.settled[finish.id] = trio.current_time()
             self.record.note("commit", f"{finish.id.hex()[-8:]} {finish.status} {finish.token}")
             self.record.count(f"ended: {finish.status}")
+            late = finish.failure is not None and finish.failure.type_name == "TimeLimitExceeded"
+            self.record.count("ended: past its time limit", late)
             # What was given up and ended in one turn ends without a lease.
             waited = finish.status in (TaskStatus.CANCELLED, TaskStatus.EXPIRED)
             if finish.token != row.token and not (waited and finish.token == 0):
