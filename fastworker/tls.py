@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -38,8 +39,14 @@ _UNKNOWN_AUTHORITY: Final = frozenset({2, 18, 19, 20, 21})
 _NOT_TLS: Final = frozenset(
     {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"}
 )
+_AROUND_REASON: Final = re.compile(r"^\[[^\]]*\] | \(_ssl\.c:\d+\)$")
 _OLD_TLS: Final = frozenset(
-    {"UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE", "ALERT_PROTOCOL_VERSION"}
+    {
+        "UNSUPPORTED_PROTOCOL",
+        "NO_PROTOCOLS_AVAILABLE",
+        "ALERT_PROTOCOL_VERSION",
+        "LEGACY_SIGALG_DISALLOWED_OR_UNSUPPORTED",  # OpenSSL 3.0 at default security
+    }
 )
 _NO_CERTIFICATE: Final = frozenset(
     {"ALERT_CERTIFICATE_REQUIRED", "PEER_DID_NOT_RETURN_A_CERTIFICATE"}
@@ -210,6 +217,12 @@ def certificate_names(shown: Mapping[str, Any] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def _reason_of(error: ssl.SSLError) -> str:
+    """OpenSSL's name for what went wrong; of one that Python has no name for, its words."""
+    words = error.reason or _AROUND_REASON.sub("", str(error))
+    return words.upper().replace(" ", "_")
+
+
 def explain_tls(error: BaseException, place: str) -> FastWorkerError | None:
     """What the failure of a TLS connection means for whoever dialled; None if it is no such.
 
@@ -222,7 +235,7 @@ def explain_tls(error: BaseException, place: str) -> FastWorkerError | None:
         return None
     if isinstance(found, ssl.SSLCertVerificationError):
         return AuthenticationFailed(_not_trusted(found, place))
-    reason = (found.reason or "").upper()
+    reason = _reason_of(found)
     alert = reason[reason.find("ALERT_") :] if "ALERT_" in reason else reason
     if reason in _NOT_TLS:
         return ControlPlaneUnavailable(

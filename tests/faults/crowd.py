@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from random import Random
 from types import SimpleNamespace
@@ -41,6 +42,8 @@ class Holder:
         self._crowd.note_registered(len(stale or ()))
 
     def link_down(self) -> None: ...
+
+    def ask_before_hand_over(self, leases_stand: Callable[[], bool]) -> None: ...
 
     def leases_doubtful(self, within: float) -> None: ...
 

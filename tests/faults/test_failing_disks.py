@@ -22,6 +22,8 @@ from tests.faults.witness import Told, Witness
 from tests.support.process import WAIT_SECONDS
 from tests.survival.chaos import SHORT_LEASE
 
+ENDLESS_JOBS: Final = 1_000_000
+
 CRASH_POINTS: Final = tuple(
     (calls, number)
     for calls, last in ((SYNCS, 60), (WRITES, 120), ("sendto,sendmsg", 60))
@@ -117,7 +119,8 @@ def _submit_until_end(site: FaultSite) -> tuple[list[Told], float]:
     told: list[Told] = []
 
     def submit() -> None:
-        told.extend(witness.run(500, wait_results=False))
+        # Until it ends: how many of them share a sync is not known.
+        told.extend(witness.run(ENDLESS_JOBS, wait_results=False))
 
     submitting = threading.Thread(target=submit)
     submitting.start()
