@@ -161,10 +161,11 @@ class ServedFrames:
         A plain socket is read past its stream, which tries in vain before it waits.
         """
         try:
-            while self._socket is not None and (descriptor := self._socket.fileno()) >= 0:
-                await trio.lowlevel.wait_readable(descriptor)
+            while self._socket is not None and self._socket.fileno() >= 0:
+                await trio.lowlevel.wait_readable(self._socket)
+                # Asked again: it may have been closed since, and its number be another's by now.
                 with suppress(BlockingIOError):
-                    return os.read(descriptor, RECEIVE_BUFFER_BYTES)
+                    return os.read(self._socket.fileno(), RECEIVE_BUFFER_BYTES)
             return bytes(await self._stream.receive_some(RECEIVE_BUFFER_BYTES))
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise LinkClosed(f"the connection broke ({error.__cause__ or error!r})") from error
