@@ -238,7 +238,8 @@ class WatchRequest:
 
 @dataclass(slots=True, eq=False)
 class Renewals:
-    """When each subworker was last heard, in monotonic seconds, as its reader noted it."""
+    """When subworkers were heard since the last turn, in monotonic seconds, as their readers noted
+    it; those that were not are left out."""
 
     heard: dict[bytes, float]
 

@@ -184,7 +184,7 @@ class Fleet:
     def able(self, key: LaneKey) -> list[Session]:
         """Connected subworkers that can run a lane's jobs; the local one only if it is the only
         one. Not to be changed."""
-        name = self._tenant_of(key), key.queue, key.task
+        name = self.tenant_of(key), key.queue, key.task
         found = self._able.get(name)
         if found is None:
             able = [
@@ -200,7 +200,7 @@ class Fleet:
 
     def crew(self, key: LaneKey) -> Crew:
         """The same, by load; up to date until a job is next leased or taken back."""
-        name = self._tenant_of(key), key.queue, key.task, key.priority
+        name = self.tenant_of(key), key.queue, key.task, key.priority
         crew = self._crews.get(name)
         count = self._forgotten + len(self._freed)
         if crew is None:
@@ -217,8 +217,9 @@ class Fleet:
         self._told = len(self._freed)
         return crew
 
-    def _tenant_of(self, key: LaneKey) -> str:
-        # Tenants with the same tasks share them, unless some subworker is not for everybody.
+    def tenant_of(self, key: LaneKey) -> str:
+        """Whose subworkers a lane's jobs go to: those of all tenants alike, unless some subworker
+        is not for everybody."""
         return key.tenant if self.has_owners else ""
 
     def _forget_crews(self) -> None:

@@ -135,7 +135,7 @@ class Rooms:
 
     def choices(self, key: LaneKey) -> Choices:
         """Where the jobs of a lane may go, perhaps nowhere."""
-        name = (key.tenant if self._memory.fleet.has_owners else "", key.queue, key.task)
+        name = self._memory.fleet.tenant_of(key), key.queue, key.task
         choices = self._choices.get(name)
         if choices is None:
             choices = self._choices[name] = Choices(self._pools, self._memory.fleet, key)
