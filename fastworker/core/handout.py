@@ -243,7 +243,11 @@ class _Line:
         heapq.heapify(self._heads)
 
     def hand_out(self, limit: int) -> int:
-        """Hand out the next jobs, as many as there is room for; returns how many."""
+        """Hand out the next jobs, as many as there is room for; returns how many.
+
+        Jobs that only the store may hold are not passed over: the line ends there, and the next
+        turn has read them.
+        """
         hand, heads, fronts = self._hand, self._heads, self._fronts
         draft, now = hand.draft, hand.now
         handed = 0
@@ -251,11 +255,19 @@ class _Line:
             position, number, lane = heads[0]
             front = fronts.get(number)
             if front is None:
-                front = self._look_into(lane)
-                if front is None:
+                choices = self._rooms.choices(lane.key)
+                if not choices.has_room():
                     heapq.heappop(heads)
                     continue
-                fronts[number] = front
+                view = draft.lane_draft(lane)
+                first = _next_ready(draft, view, now)
+                if first is None:
+                    if view.stored > 0:
+                        heads.clear()
+                        break
+                    heapq.heappop(heads)
+                    continue
+                front = fronts[number] = _Front(view, choices, first)
                 if front.job.position != position != _ANYWHERE:
                     heapq.heapreplace(heads, (front.job.position or 0, number, lane))
                     continue
@@ -270,22 +282,15 @@ class _Line:
             hand.lease(front.job, target.session, target.pool)
             handed += 1
             following = _next_ready(draft, front.view, now)
-            if following is None:
-                heapq.heappop(heads)
-            else:
+            if following is not None:
                 front.job = following
                 heapq.heapreplace(heads, (following.position or 0, number, lane))
+            elif front.view.stored > 0:
+                del fronts[number]
+                heapq.heapreplace(heads, (front.view.window_end + 1, number, lane))
+            else:
+                heapq.heappop(heads)
         return handed
-
-    def _look_into(self, lane: Lane) -> _Front | None:
-        """The first job of a lane, if it has any, and somebody has room for it."""
-        choices = self._rooms.choices(lane.key)
-        if not choices.has_room():
-            return None
-        hand = self._hand
-        view = hand.draft.lane_draft(lane)
-        job = _next_ready(hand.draft, view, hand.now)
-        return None if job is None else _Front(view, choices, job)
 
 
 class _SuspectLine:

@@ -39,11 +39,12 @@ class Lane:
 
     @property
     def front(self) -> int | None:
-        """Position of the entry in front, if memory has one; it may have ended meanwhile."""
+        """Position of the entry in front, which may have ended meanwhile; without one, where those
+        begin that only the store holds; None if there are neither."""
         first = self.ready[0].position if self.ready else None
         if self.returned and (first is None or self.returned[0][0] < first):
             return self.returned[0][0]
-        return first
+        return self.window_end + 1 if first is None and self.stored > 0 else first
 
     @property
     def depth(self) -> int:
@@ -131,7 +132,9 @@ class LaneDraft:
     def front(self) -> int | None:
         """As of the lane."""
         entry = self.peek()
-        return None if entry is None else entry.position
+        if entry is None:
+            return self.window_end + 1 if self.stored > 0 else None
+        return entry.position
 
     def add(self, job: JobRow) -> None:
         """Put a new ready job at the end of the window."""

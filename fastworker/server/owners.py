@@ -95,18 +95,18 @@ class Owners:
                     await self._cancel(plane, owner, at_most)
 
     async def _cancel(self, plane: Plane, owner: bytes, at_most: float) -> None:
-        if at_most == math.inf:
-            del self._absences[owner], self._lengths[owner]
+        absence = self._absences[owner]
         after_key, count = -1, 0
-        while owner not in self._peers:
-            rows = await plane.store.owned(
-                owner, at_most=at_most, after_key=after_key, limit=JOBS_AT_ONCE
-            )
-            if not rows:
-                break
+        while rows := await plane.store.owned(
+            owner, at_most=at_most, after_key=after_key, limit=JOBS_AT_ONCE
+        ):
+            if self._absences.get(owner) != absence:
+                break  # It is back, and goes on owning the rest.
             after_key = rows[-1].key
             count += len(rows)
             ids = [row.id for row in rows]
             await plane.inbox.put(CancelRequest(None, ids, CLIENT_GONE, follows=True))
+        if at_most == math.inf and self._absences.get(owner) == absence:
+            del self._absences[owner], self._lengths[owner]
         if count:
             logger.info("client %s has gone: its %d jobs are cancelled", owner.hex(), count)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 import trio
 import trio.testing
 
 from fastworker import CancelOutcome, Client, TaskStatus
+from fastworker.core.facts import CancelRequest
+from fastworker.server import owners as owners_module
+from fastworker.server.owners import Owners
+from fastworker.server.plane import Plane
 from fastworker.testing import Cluster
 from tests.server import family_tasks as tasks
 
@@ -71,6 +78,48 @@ async def test_client_that_comes_back_in_time_keeps_its_jobs(
     await client.stop()
     await trio.sleep(31)
     assert await status_of(fastworker_client, handle.id) is TaskStatus.CANCELLED
+
+
+async def test_client_that_comes_back_while_its_jobs_are_cancelled_goes_on_owning_the_rest(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owners_module, "JOBS_AT_ONCE", 2)
+    owners, cancelled, peer, reads = Owners(), list[bytes](), object(), 0
+    jobs = [bytes([number]) for number in range(5)]
+
+    async def owned(owner: bytes, *, after_key: int, limit: int, **_: object) -> list[object]:
+        nonlocal reads
+        reads += 1
+        if reads == 2:
+            owners.arrived(b"client", peer)
+        rows = [
+            SimpleNamespace(key=number, id=job)
+            for number, job in enumerate(jobs)
+            if number > after_key and job not in cancelled
+        ]
+        return list(rows[:limit])
+
+    async def known() -> list[tuple[bytes, float]]:
+        return [(b"client", 30.0)]
+
+    async def put(request: CancelRequest) -> None:
+        cancelled.extend(request.ids)
+
+    plane = SimpleNamespace(
+        store=SimpleNamespace(owned=owned, owners=known),
+        inbox=SimpleNamespace(put=put),
+        draining=False,
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(owners.serve_forever, cast(Plane, plane))
+        await trio.sleep(31)
+        assert cancelled == jobs[:2]
+        owners.left(b"client", peer)
+        await trio.sleep(29)
+        assert cancelled == jobs[:2]
+        await trio.sleep(2)
+        assert cancelled == jobs
+        nursery.cancel_scope.cancel()
 
 
 async def test_jobs_of_a_client_in_a_runner_that_died_are_cancelled_after_their_time(

@@ -1,9 +1,6 @@
 """Guarantee G9: in a queue, jobs of one priority get their first leases as they were accepted.
 
-What is leased in one transaction is leased at once. Not judged are jobs that only the store may
-hold: those accepted by an earlier control plane, or while their queue was paused, and what waits
-behind them. In the turn in which a subworker arrives or a queue is resumed, jobs of other tasks
-that memory holds go out before these have been read.
+What is leased in one transaction is leased at once.
 """
 
 from __future__ import annotations
@@ -27,8 +24,6 @@ class Order:
         """Jobs without a lease so far whose time has come, by key."""
         self._leased: set[int] = set()
         """Jobs that have had a lease, by key."""
-        self._stored: set[int] = set()
-        """Jobs that only the store may hold, by key."""
         self.waited = 0
         """How often a job of the same line waited on when another was leased."""
 
@@ -41,8 +36,6 @@ class Order:
             before = self._waiting.pop(row.key, None)
             if row.status is TaskStatus.QUEUED and row.token == 0:
                 self._waiting[row.key] = row
-                if lanes[row.lane].queue in paused or row.lane in self._lanes_of_stored():
-                    self._stored.add(row.key)
             elif row.status is TaskStatus.RUNNING and row.key not in self._leased:
                 self._leased.add(row.key)
                 place = row.key if before is None else _place(before)
@@ -57,17 +50,8 @@ class Order:
                 self.waited += 1
                 # One that may never start twice waits for a slot that is free.
                 held_back = other.options.on_lost == "fail" or _is_late(other, wall)
-                held_back |= other.key in self._stored
                 if _place(other) < place and not held_back:
                     yield f"order: {row.id.hex()} was leased before {other.id.hex()}"
-
-    def restarted(self) -> None:
-        """Another control plane takes over: it has read nothing yet."""
-        self._stored.update(self._waiting)
-
-    def _lanes_of_stored(self) -> set[int]:
-        waiting = self._waiting
-        return {waiting[key].lane for key in self._stored if key in waiting}
 
 
 def _line(lanes: Mapping[int, LaneKey], row: JobRow) -> _Line:

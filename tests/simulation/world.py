@@ -95,7 +95,6 @@ class World:
         for number in itertools.count(1):
             self.nursery.start_soon(self.control_plane.run)
             born_at = trio.current_time()
-            self._order.restarted()
             self.lives.append((born_at, math.inf))
             await self.control_plane.ended.wait()
             self.lives[-1] = (born_at, trio.current_time())
