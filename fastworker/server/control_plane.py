@@ -207,6 +207,7 @@ async def _serve(
                     plane.clock,
                 )
                 services.start_soon(loader.serve_forever, plane)
+                services.start_soon(plane.roster.news.serve_forever)
                 services.start_soon(cascades.serve_forever, plane)
                 services.start_soon(plane.owners.serve_forever, plane)
                 services.start_soon(callbacks.serve_forever, plane)

@@ -35,6 +35,7 @@ from fastworker.server.columns import (
     split_assignment,
 )
 from fastworker.server.manage import PauseOrigin
+from fastworker.server.news import News
 from fastworker.transport.link import Cork, Link
 from fastworker.wire.messages import (
     Cancelled,
@@ -143,7 +144,8 @@ class ConnectedRoster:
         self._watchers: dict[bytes, list[Watcher]] = {}
         self._left = 0
         self._has_news = False
-        """Whether the clients are to be told of the subworkers at the end of this turn."""
+        """Whether something about the subworkers is new in this turn."""
+        self.news = News(self._announce_roster)
         self.cork = Cork()
         """Of all links of this control plane."""
         self.subworkers: dict[bytes, Link] = {}
@@ -183,9 +185,8 @@ class ConnectedRoster:
             for command in commands:
                 self._carry_out(command)
             if self._has_news:
-                # Once: it costs every client something, and is the same for all of them.
                 self._has_news = False
-                self._announce_roster()
+                self.news.note()
 
     def _carry_out(self, command: Command) -> None:
         match command:
