@@ -208,6 +208,7 @@ async def _serve(
                 )
                 services.start_soon(loader.serve_forever, plane)
                 services.start_soon(plane.roster.news.serve_forever)
+                services.start_soon(plane.silence.serve_forever)
                 services.start_soon(cascades.serve_forever, plane)
                 services.start_soon(plane.owners.serve_forever, plane)
                 services.start_soon(callbacks.serve_forever, plane)

@@ -40,7 +40,7 @@ WRITE_TURNS: Final = 2
 
 
 class AsyncStore(Protocol):
-    """The store as the loop sees it."""
+    """The store as the loop sees it: none of its calls can be cancelled."""
 
     async def recall(self, questions: Questions) -> Known: ...
 
@@ -77,31 +77,32 @@ async def dispatch_forever(
     kept_back: list[Fact] | None = None
     was_full = False
     facts: list[Fact] | None = None
+    wake_at = math.inf
     while True:
-        # One for many turns: entering and leaving a scope costs more than changing it.
-        with trio.CancelScope() as waiting:
+        # One for many turns, and moved only to sooner: both would cost more than waking in vain.
+        with trio.CancelScope(deadline=wake_at) as waiting:
             while True:
                 if facts is None:
-                    waiting.shield = False
-                    waiting.deadline = (
+                    wake_at = (
                         _deadline(dispatcher, clock())
                         if kept_back is None
                         else trio.current_time() + FULL_STORE_PAUSE_SECONDS
                     )
+                    if wake_at < waiting.deadline:
+                        waiting.deadline = wake_at
                     await inbox.wait()
                     if waiting.cancel_called:
                         break  # time was up, too: whatever waits inside this scope is cancelled
                     facts = inbox.take_batch()
-                # Not bounded in time: the store's calls are, but this process may stand still.
-                waiting.deadline = math.inf
-                waiting.shield = True
+                # Nothing in a turn can be cancelled; if time runs out, the next wait ends at once.
                 facts = (kept_back or []) + facts
                 kept_back = await _take_turn(dispatcher, facts, store, shell, clock)
                 facts = None
                 if kept_back is not None and not was_full:
                     logger.error("the store is full; outcomes wait until space returns")
                 was_full = kept_back is not None
-        facts = inbox.take_batch()
+        batch = inbox.take_batch()
+        facts = batch if batch or trio.current_time() >= wake_at else None
 
 
 def _deadline(dispatcher: Dispatcher, now: Now) -> float:
@@ -172,14 +173,11 @@ async def _carry_out(commands: Sequence[Command], shell: Shell) -> None:
     """
     assigned = [each for each in commands if isinstance(each, AssignJobs)]
     if assigned and not any(isinstance(each, AnswerRegistration) for each in commands):
-        others = [each for each in commands if not isinstance(each, AssignJobs)]
+        shell.carry_out(assigned)
         if any(each.urgent for each in assigned):
-            shell.carry_out(assigned)
             for _ in range(WRITE_TURNS):
-                await trio.lowlevel.checkpoint()
-            commands = others
-        else:
-            commands = [*assigned, *others]
+                await trio.lowlevel.cancel_shielded_checkpoint()
+        commands = [each for each in commands if not isinstance(each, AssignJobs)]
     shell.carry_out(commands)
 
 

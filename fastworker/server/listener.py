@@ -261,7 +261,7 @@ class Listener:
             wait_room=link.wait_room,
         )
         try:
-            await _pump(link, peer.receive, patience)
+            await self._pump(link, peer.receive, patience)
         finally:
             peer.close()
 
@@ -275,38 +275,43 @@ class Listener:
     ) -> None:
         peer = SubworkerPeer(self._plane, link, nursery, identity=identity, host=host)
         try:
-            await _pump(link, peer.receive, patience, peer.heard)
+            await self._pump(link, peer.receive, patience, peer.heard)
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(HELLO_SECONDS):
                 await peer.close()
 
-
-async def _pump(
-    link: Link,
-    receive: Callable[[Message], Awaitable[None]],
-    patience: float,
-    heard: Heard | None = None,
-) -> None:
-    """Hand over the messages of a link until it closes or falls silent."""
-    with trio.CancelScope() as silence:
-        while True:
-            silence.deadline = trio.current_time() + patience
-            try:
-                messages = await link.receive()
-            except LinkClosed:
-                return
-            # What it asks for may take as long as it takes.
-            silence.deadline = math.inf
-            if heard is not None:
-                heard(trio.current_time())
-            for message in messages:
-                if isinstance(message, Beat):
-                    # Most of what a crowd of idle peers says: it takes nobody else's turn.
-                    link.send_now(BeatAck(message.number))
-                else:
-                    await receive(message)
-    if silence.cancelled_caught:
-        raise PeerSilent(f"it was silent for {patience:g} s")
+    async def _pump(
+        self,
+        link: Link,
+        receive: Callable[[Message], Awaitable[None]],
+        patience: float,
+        heard: Heard | None = None,
+    ) -> None:
+        """Hand over the messages of a link until it closes or falls silent."""
+        watched = self._plane.silence.watch(patience)
+        try:
+            with watched.scope:
+                while True:
+                    try:
+                        messages = await link.receive()
+                    except LinkClosed:
+                        return
+                    now = trio.current_time()
+                    # What it asks for may take as long as it takes.
+                    watched.heard_at = math.inf
+                    if heard is not None:
+                        heard(now)
+                    for message in messages:
+                        if isinstance(message, Beat):
+                            # Most of what a crowd of idle peers says: it takes nobody else's turn.
+                            link.send_now(BeatAck(message.number))
+                        else:
+                            await receive(message)
+                    watched.heard_at = trio.current_time()
+        finally:
+            watched.heard_at = -math.inf
+        if watched.scope.cancelled_caught:
+            raise PeerSilent(f"it was silent for {patience:g} s")
 
 
 async def _write(link: Link) -> None:

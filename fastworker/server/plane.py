@@ -28,6 +28,7 @@ from fastworker.server.settings import ControlPlaneSettings
 from fastworker.server.streams import Streams
 from fastworker.server.tls import OwnDoor
 from fastworker.store.thread import StoreThread
+from fastworker.transport.silence import SilenceWatch
 from fastworker.wire.fields import OptionMap
 
 logger = logging.getLogger("fastworker.server")
@@ -72,6 +73,7 @@ class Plane:
     dead_letter_turn: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(1, max_value=1))
     """Held while dead letters are replayed or discarded, so that none is replayed twice."""
     peer_log: PeerLog = field(default_factory=PeerLog)
+    silence: SilenceWatch = field(default_factory=SilenceWatch)
     gate: Gate = field(init=False)
     streams: Streams = field(init=False)
 

@@ -24,6 +24,7 @@ from fastworker.errors import (
     ProtocolError,
 )
 from fastworker.transport.link import Link, LinkClosed
+from fastworker.transport.silence import SilenceWatch, Watched
 from fastworker.wire.addresses import Address
 from fastworker.wire.messages import (
     Beat,
@@ -170,7 +171,9 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._beat_forever, link, beat_seconds)
                 nursery.start_soon(self._inspector.serve, link)
-                trouble = await self._read_until_lost(link, rest, silence_seconds)
+                silence = SilenceWatch()
+                nursery.start_soon(silence.serve_forever)
+                trouble = await self._read_until_lost(link, rest, silence.watch(silence_seconds))
                 nursery.cancel_scope.cancel()
         finally:
             self._link = None
@@ -222,16 +225,17 @@ class Connection:
             link.send(Beat(number=number), urgent=True)
             await trio.sleep(seconds * self._random.uniform(0.9, 1.0))
 
-    async def _read_until_lost(
-        self, link: Link, messages: list[Message], silence_seconds: float
-    ) -> str:
+    async def _read_until_lost(self, link: Link, messages: list[Message], watched: Watched) -> str:
         """Take what the control plane says; returns why that ended, in words."""
         try:
-            while True:
-                self._take(link, messages)
-                messages = await _receive(link, silence_seconds)
+            with watched.scope:
+                while True:
+                    self._take(link, messages)
+                    messages = await link.receive()
+                    watched.heard_at = trio.current_time()
         except (LinkClosed, ProtocolError, ControlPlaneUnavailable) as error:
             return str(error)
+        return _silent_for(watched.patience)
 
     def _take(self, link: Link, messages: list[Message]) -> None:
         rest = []
@@ -259,4 +263,8 @@ async def _receive(link: Link, silence_seconds: float) -> list[Message]:
     """The next frame; raises `LinkClosed` also if nothing comes for so long."""
     with trio.move_on_after(silence_seconds):
         return await link.receive()
-    raise LinkClosed(f"nothing was heard for {silence_seconds:g} s")
+    raise LinkClosed(_silent_for(silence_seconds))
+
+
+def _silent_for(seconds: float) -> str:
+    return f"nothing was heard for {seconds:g} s"

@@ -26,7 +26,7 @@ def clock() -> Now:
 
 
 class SlowStore:
-    """A store that takes its time, and fails as often as it is told to."""
+    """A store that takes its time, fails as often as it is told to, and cannot be cancelled."""
 
     def __init__(self, *, seconds: float = 0.0, failures: Sequence[Exception] = ()) -> None:
         self.store = MemoryStore()
@@ -37,7 +37,8 @@ class SlowStore:
         return self.store.recall(questions)
 
     async def save(self, saves: Saves) -> None:
-        await trio.sleep(self.seconds)
+        with trio.CancelScope(shield=True):
+            await trio.sleep(self.seconds)
         if self.failures:
             raise self.failures.pop(0)
         self.store.save(saves)
