@@ -29,7 +29,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--jobs", type=_positive, default=10_000, help="jobs of a throughput run (%(default)s)")
-    add("--repeat", type=_positive, default=3, help="throughput runs in a round (%(default)s)")
+    add(
+        "--repeat",
+        type=_positive,
+        default=3,
+        help="throughput and idle runs in a round (%(default)s)",
+    )
     add("--idle", type=_positive, default=300, help="jobs one at a time (%(default)s)")
     add("--paced-rate", type=float, default=200.0, help="naps a second (%(default)s)")
     add("--paced-seconds", type=float, default=5.0, help="how long (%(default)s)")

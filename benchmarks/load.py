@@ -189,7 +189,8 @@ async def steady(client: Client, meter: Meter, sizes: Mapping[str, Any]) -> None
         await concurrent_submit(client, meter, sizes["jobs"])
     for _ in range(sizes["repeat"]):
         await concurrent_delay(client, meter, sizes["jobs"])
-    await idle_latency(client, meter, sizes["idle"])
+    for _ in range(sizes["repeat"]):
+        await idle_latency(client, meter, sizes["idle"])
     jobs = max(1, int(sizes["paced_seconds"] * sizes["paced_rate"]))
     await paced_latency(client, meter, jobs, sizes["paced_rate"])
 
