@@ -49,6 +49,7 @@ from fastworker.server.running import RunningProgress
 from fastworker.server.settings import ControlPlaneSettings
 from fastworker.server.tls import OwnDoor, listener_contexts
 from fastworker.server.token_watch import TokenWatch
+from fastworker.server.wall_jumps import WatchedClock
 from fastworker.store.opening import open_store
 from fastworker.store.thread import StoreThread, open_store_thread
 from fastworker.version import __version__
@@ -106,12 +107,13 @@ async def run_control_plane(
         InvalidOption: the tokens file or the certificate cannot be used.
         trio.Cancelled: when cancelled; the store is closed well.
     """
-    tokens = TokenWatch(settings, lambda: clock().wall)
+    watched = WatchedClock(clock)
+    tokens = TokenWatch(settings, lambda: watched().wall)
     async with open_storage(settings) as store_thread:
         snapshot = await store_thread.load()
         dispatcher = Dispatcher(
             snapshot,
-            clock(),
+            watched(),
             lease_seconds=settings.lease_seconds,
             max_queued_jobs=settings.max_queued_jobs,
             max_queued_bytes=settings.max_queued_bytes,
@@ -123,7 +125,7 @@ async def run_control_plane(
             loader.load,
             has_checkpoint=dispatcher.has_checkpoint,
             lease_seconds=settings.lease_seconds,
-            wall=lambda: clock().wall,
+            wall=lambda: watched().wall,
         )
         callbacks = CallbackService(settings, store_thread)
         following = Following()
@@ -132,7 +134,7 @@ async def run_control_plane(
         roster.on_lines.append(following.tell_all)
         plane = Plane(
             settings,
-            clock,
+            watched,
             dispatcher,
             Inbox(),
             store_thread,

@@ -52,7 +52,9 @@ async def prune_forever(plane: Plane) -> None:
         more = True
         while more:
             try:
-                report = await plane.store.prune(plane.settings.retention, now=plane.clock().wall)
+                now = plane.clock()
+                retention = plane.clock.lenient(plane.settings.retention)
+                report = await plane.store.prune(retention, now=now.wall)
             except NoSpace:
                 break  # removing needs space, too: in the next round
             more = report.more

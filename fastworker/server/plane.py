@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import trio
 
 from fastworker.core.dispatcher import Dispatcher
-from fastworker.core.records import JobRow, Now
+from fastworker.core.records import JobRow
 from fastworker.core.sessions import Session
 from fastworker.errors import FastWorkerError
 from fastworker.server.connections import Connections
@@ -27,6 +27,7 @@ from fastworker.server.running import RunningProgress
 from fastworker.server.settings import ControlPlaneSettings
 from fastworker.server.streams import Streams
 from fastworker.server.tls import OwnDoor
+from fastworker.server.wall_jumps import WatchedClock
 from fastworker.store.thread import StoreThread
 from fastworker.transport.silence import SilenceWatch
 from fastworker.wire.fields import OptionMap
@@ -48,7 +49,7 @@ class Plane:
     """The parts of a running control plane that its connections use."""
 
     settings: ControlPlaneSettings
-    clock: Callable[[], Now]
+    clock: WatchedClock
     dispatcher: Dispatcher
     inbox: Inbox
     store: StoreThread
