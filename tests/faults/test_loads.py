@@ -63,6 +63,10 @@ def prefill(site: FaultSite, jobs: int) -> None:
             f" WHERE n < {jobs - 1})"
             f" INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM {table}, numbers"
         )
+    # What keys may have been given out: new jobs get larger ones.
+    database.execute(
+        "UPDATE meta SET value = max(value, (SELECT max(key) FROM jobs)) WHERE name = 'key_ceiling'"
+    )
     database.execute("COMMIT")
     database.close()
 
