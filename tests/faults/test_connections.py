@@ -53,6 +53,7 @@ def large(size: int) -> bytes:
 """
 
 
+@pytest.mark.quiet
 def test_c37_crowd_of_idle_connections(tmp_path: Path, rounds: Rounds) -> None:
     count = rounds.of("C37 idle connections", ci=300, full=10_000)
     probes = 300 if rounds.is_full else 30

@@ -159,7 +159,7 @@ def _kill_in_state(
     if site.plane_frozen:
         site.plane.signal(signal.SIGCONT)
         site.plane_frozen = False
-    site.start_worker(f"{name}-again", ready=False)
+    site.start_worker(f"again-{len(site.workers)}", ready=False)
     before = len(site.starts_of(probe))
     probe.handle.wait(timeout=WAIT_SECONDS)
     starts = site.starts_of(probe)

@@ -7,8 +7,9 @@ import os
 import subprocess
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from typing import Final
 
@@ -26,25 +27,34 @@ from tests.survival.chaos import BEATS_PER_LEASE, SHORT_LEASE
 RECONNECT_SECONDS: Final = 5.0
 """From a cut to the next try, with jitter."""
 LAST_FRAME: Final = 200
+EARLY_FRAMES: Final = 8
+CUTS_OF_SITE: Final = 100
 LATENCY_SECONDS: Final = 0.5
 LINE_BYTES_PER_SECOND: Final = 64_000 / 8
 CLONE_NEWNET: Final = 0x40000000
 
 
 def test_c31_cut_at_every_frame(sites: NewSite, rounds: Rounds) -> None:
-    cuts = rounds.of("C31 cuts between frames", ci=4, full=2 * LAST_FRAME)
-    with sites() as site:
-        points = [(number, up) for number in range(1, LAST_FRAME + 1) for up in (True, False)]
-        points = sorted(site.random.sample(points, min(cuts, len(points))))
-        points = points[:cuts] if rounds.is_full else [(1 + n % 8, up) for n, up in points]
+    last = LAST_FRAME if rounds.is_full else EARLY_FRAMES
+    left = [(number, up) for number in range(1, last + 1) for up in (True, False)]
+    for cuts in rounds.portions(
+        "C31 cuts between frames", ci=4, full=2 * LAST_FRAME, each=CUTS_OF_SITE
+    ):
+        with sites() as site:
+            if rounds.is_full:
+                points = sorted(site.random.sample(left, cuts))
+                left = sorted(set(left).difference(points))
+            else:
+                points = sorted(site.random.choices(left, k=cuts))
+            _check_cut(site, partial(_cut_between_frames, points), cuts=cuts)
 
-        def rule(number: int, up: bool) -> Rule:
-            if number >= len(points):
-                return Rule()
-            frame, upwards = points[number]
-            return CutAtFrame(frame) if up is upwards else Rule()
 
-        _check_cut(site, rule, cuts=len(points))
+def _cut_between_frames(points: Sequence[tuple[int, bool]], number: int, up: bool) -> Rule:
+    """For connection ``number``: cut after a frame, in the one direction that its point names."""
+    if number >= len(points):
+        return Rule()
+    frame, upwards = points[number]
+    return CutAtFrame(frame) if up is upwards else Rule()
 
 
 def test_c32_cut_at_every_byte(sites: NewSite, rounds: Rounds) -> None:
