@@ -38,10 +38,9 @@ SUPPORTED = ("3.11", "3.12", "3.13")
 VERSIONS = tuple(dict.fromkeys((RUNNING, *SUPPORTED)))
 
 SHARED = ("-n", "2", "--dist", "loadfile")
-
+"""Most tests wait for other processes: two share the work, each with whole files."""
 WAITING = ("-n", "3", "--dist", "load")
 """For tests that mostly wait: the fault matrix in full takes about an hour, instead of four."""
-"""Most tests wait for other processes: two share the work, each with whole files."""
 
 PROBE = "import ssl, sqlite3, sys, venv; print('%d.%d' % sys.version_info[:2])"
 PROBE_SECONDS = 30
