@@ -182,7 +182,7 @@ class FaultSite(Site):
     def expect_lapse(self, name: str) -> None:
         """From now on the lease of this subworker may end: it is about to be cut off."""
         lapse = time.monotonic() + self.lease_seconds * (1 - 1 / BEATS_PER_LEASE)
-        self.expiries.update(dict.fromkeys(self.workers[name].children(), lapse))
+        self.expect_expiry(self.workers[name].children(), lapse)
 
     def freeze(self, member: Member, seconds: float) -> None:
         """SIGSTOP, wait, SIGCONT."""

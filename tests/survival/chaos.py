@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,8 +49,9 @@ class Site(Cluster):
         self.applications: dict[str, Member] = {}
         self.deaths: dict[int, float] = {}
         """When (monotonic) a process was killed that may have run task code, by its id."""
-        self.expiries: dict[int, float] = {}
-        """The earliest moment at which the lease on the jobs of a living runner may end."""
+        self.expiries: dict[int, list[tuple[float, float]]] = {}
+        """By runner, each time that its subworker is held up: the earliest moment at which the
+        lease on its jobs may end, and until when it may start some that it has no more."""
         self.dial_address = self.address
         self.least_accepted = 10
         """A run with fewer accepted jobs proves nothing."""
@@ -155,13 +158,21 @@ class Site(Cluster):
     def freeze_worker(self, name: str) -> None:
         """SIGSTOP of a subworker alone for longer than its lease; its runners go on meanwhile."""
         worker = self.workers[name]
+        runners = worker.children()
         lapse = time.monotonic() + self.lease_seconds * (1 - 1 / BEATS_PER_LEASE)
-        self.expiries.update(dict.fromkeys(worker.children(), lapse))
         worker.signal(signal.SIGSTOP)
         try:
             self.pause(1.2 * self.lease_seconds, 1.5 * self.lease_seconds)
         finally:
             worker.signal(signal.SIGCONT)
+        self.expect_expiry(runners, lapse, until=time.monotonic() + self.lease_seconds)
+
+    def expect_expiry(
+        self, runners: Sequence[int], lapse: float, *, until: float = math.inf
+    ) -> None:
+        """Leases on the jobs of these runners may end from ``lapse`` on; see ``expiries``."""
+        for runner in runners:
+            self.expiries.setdefault(runner, []).append((lapse, until))
 
     def kill_application(self, name: str) -> None:
         """kill -9, and start it again on its ledger."""
@@ -228,8 +239,9 @@ class Site(Cluster):
         """
         if (death := self.deaths.get(first.pid)) is not None and death <= second.at:
             return True
-        if (lapse := self.expiries.get(first.pid)) is not None and lapse <= second.at:
-            return True
+        for lapse, until in self.expiries.get(first.pid, ()):
+            if lapse <= second.at and first.at <= until:
+                return True
         restarts = [at for at in self.plane_starts[1:] if at + self.lease_seconds <= second.at]
         return any(first.at < at + self.lease_seconds for at in restarts)
 
