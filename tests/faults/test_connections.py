@@ -80,6 +80,7 @@ def test_c37_crowd_of_idle_connections(tmp_path: Path, rounds: Rounds) -> None:
     )
 
 
+@pytest.mark.quiet
 def test_c38_connections_that_come_and_go(tmp_path: Path, rounds: Rounds) -> None:
     seconds = rounds.of("C38 seconds of churn", ci=3, full=600)
     found = measure(

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import pytest
+
 from fastworker import BlockingClient
 from tests.faults.report import REPORT, percentile, spread
 from tests.faults.rounds import Rounds
@@ -98,6 +100,7 @@ def _stop_one(site: FaultSite) -> None:
         site.start_worker(name, "--drain-seconds", str(DRAIN_SECONDS))
 
 
+@pytest.mark.quiet
 def test_c23_runner_killed_in_every_state(sites: NewSite, rounds: Rounds) -> None:
     took: list[float] = []
     patience = 1.0

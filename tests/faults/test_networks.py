@@ -251,6 +251,7 @@ def _check_silence(network: Network, sites: NewSite, losses: int, *directions: s
     assert max(noticed) <= (SHORT_LEASE + 0.5) * site.patience, spread(noticed)
 
 
+@pytest.mark.quiet
 def test_c12_reconnection_storm(site: FaultSite, rounds: Rounds) -> None:
     from tests.faults.crowd import Crowd
 

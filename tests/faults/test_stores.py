@@ -219,6 +219,7 @@ def _take_away_under_load(
         submitting.join()
 
 
+@pytest.mark.quiet
 def test_c19_folder_that_cannot_be_used(site: FaultSite) -> None:
     require("C19", "mounts")
     read_only = site.folder / "read-only"
@@ -237,6 +238,7 @@ def test_c19_folder_that_cannot_be_used(site: FaultSite) -> None:
         subprocess.run(("umount", read_only), check=True)
 
 
+@pytest.mark.quiet
 def test_c19_folder_of_somebody_else(site: FaultSite) -> None:
     require("C19 (wrong owner)", "root", "setpriv")
     site.store.mkdir(mode=0o755)
@@ -261,6 +263,7 @@ def test_c19_new_store_is_private(site: FaultSite) -> None:
     assert site.store.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize(
     "change",
     ["PRAGMA user_version = 999", "PRAGMA application_id = 77", "UPDATE migrations SET checksum=1"],
